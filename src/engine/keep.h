@@ -1,0 +1,89 @@
+/* engine/keep.h - conversations: a sequence's KV state with the tokens it stands for, and those
+ * that no request uses at the moment, kept so that the next request finds its prefix read.
+ *
+ * Invariants: (1) ids[0 .. kv->n_tokens) are the tokens of kv;
+ *             (2) a checkpoint at n holds the fixed block as it was after n tokens; since pages
+ *                 below n never change, it brings the sequence back to n exactly;
+ *             (3) checkpoints ascend and none lies beyond kv->n_tokens;
+ *             (4) an idle conversation belongs to the keep, another to one request.
+ *
+ *   (new) --keep_start--> BUSY --keep_return--> IDLE --keep_start--> BUSY
+ *                           |                     |
+ *                           '--conversation_free--'--keep_make_room--> gone
+ *
+ * Threads: the scheduler's only. */
+#ifndef SLUICE_ENGINE_KEEP_H
+#define SLUICE_ENGINE_KEEP_H
+
+#include "engine/page_sink.h"
+#include "model/kv_state.h"
+
+/* Shared by forks; never changes. */
+struct checkpoint {
+    int64_t n;
+    int refs;
+    uint8_t bytes[];                 /* [layout->fixed_bytes] */
+};
+
+struct conversation {
+    struct kv_state *kv;
+    int32_t *ids;                    /* [n_ids]; may be ahead of kv */
+    size_t n_ids, room;
+    struct checkpoint **checkpoint;  /* [n_checkpoint] */
+    size_t n_checkpoint, checkpoint_room;
+    double last_used;                /* os/clock.h */
+    int32_t n_saved;                 /* pages that the store has been given */
+};
+
+struct keep;
+
+/* used counts sequences (kv_layout.used) and checkpoints; borrowed. */
+struct keep_config {
+    const struct kv_layout *layout;
+    struct ops *ops;
+    int64_t max_tokens;              /* of one conversation */
+    int64_t budget;                  /* bytes of all of them */
+    _Atomic int64_t *used;
+    const struct page_sink *sink;    /* where they are kept too, or NULL */
+    struct page_key root;            /* of its keys */
+};
+
+enum sluice_status keep_open(const struct keep_config *config, struct keep **out,
+                             struct sluice_error *err);
+void keep_close(struct keep *k);     /* accepts NULL */
+int32_t keep_count(const struct keep *k);
+
+/* What a request begins with, and the conversations of running ones, which it may fork. */
+struct keep_prompt {
+    const int32_t *ids;              /* [n], n > 0 */
+    size_t n;
+    struct conversation *const *busy;    /* [n_busy] */
+    size_t n_busy;
+};
+
+/* A conversation that begins with as much of the prompt as is at hand, at most n - 1 tokens: taken
+ * from the idle ones if it goes on from one, else forked from the idle or busy one with the longest
+ * prefix, or read from the store if that has a longer one, else empty. Its kv->n_tokens says how
+ * much that is; its ids are all n. */
+enum sluice_status keep_start(struct keep *k, const struct keep_prompt *prompt,
+                              struct conversation **out, struct sluice_error *err);
+/* From now on what is kept is given to a store too; before the first keep_start. */
+void keep_set_store(struct keep *k, const struct page_sink *sink, struct page_key root);
+
+/* Takes ownership; a conversation without tokens is freed. The store gets what it lacks of it. */
+void keep_return(struct keep *k, struct conversation *c);
+/* Frees the least valuable idle conversations until `bytes` more fit the budget; false if they do
+ * not. Value: tokens that would have to be read again, per second since the last use. */
+bool keep_make_room(struct keep *k, int64_t bytes);
+
+/* Appends a token. */
+enum sluice_status conversation_add(struct conversation *c, int32_t id, struct sluice_error *err);
+/* Takes a checkpoint at kv->n_tokens, unless there is one or no room for it, and gives it to the
+ * store. */
+enum sluice_status keep_checkpoint(struct keep *k, struct conversation *c,
+                                   struct sluice_error *err);
+/* Gives up its checkpoints, for their memory. */
+void conversation_trim(struct keep *k, struct conversation *c);
+void conversation_free(struct keep *k, struct conversation *c);   /* accepts NULL */
+
+#endif

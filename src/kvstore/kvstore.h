@@ -1,0 +1,60 @@
+/* kvstore/kvstore.h - conversations on disk: a page sink over a folder of records.
+ *
+ *   DIR/lock                 held while a process writes
+ *   DIR/xx/KEY.page .ckpt    one record a file (record.h), in 256 folders by the key's first byte
+ *   DIR/xx/KEY.tmp           being written; removed when the store is opened
+ *
+ * A record is written under a temporary name, synced and renamed, by a thread of its own; so a
+ * record is there whole or not at all. What cannot be read unharmed is removed, said once, and
+ * never served. When the disk is full nothing more is saved, which is said once too.
+ *
+ * Two processes: the first to come writes; a second one on the same folder only reads. */
+#ifndef SLUICE_KVSTORE_KVSTORE_H
+#define SLUICE_KVSTORE_KVSTORE_H
+
+#include "engine/page_sink.h"
+#include "sluice.h"
+
+struct kvstore;
+
+struct kvstore_options {
+    const char *dir;             /* made if it is not there; 0700 */
+    int64_t bytes;               /* budget of this model's files; 0: 16 GiB */
+    struct page_identity identity;
+    void (*log)(void *ctx, enum sluice_log_level level, const char *text);   /* or NULL */
+    void *log_ctx;
+};
+
+/* Reads the headers of all records. SLUICE_ERR_IO when the folder cannot be used. */
+enum sluice_status kvstore_open(const struct kvstore_options *options, struct kvstore **out,
+                                struct sluice_error *err);
+/* Writes what is queued, then frees. Accepts NULL. */
+void kvstore_close(struct kvstore *s);
+/* The store as the engine sees it; valid until kvstore_close. */
+const struct page_sink *kvstore_sink(struct kvstore *s);
+/* Waits until all that was put is on disk (or dropped). Any thread. */
+void kvstore_flush(struct kvstore *s);
+
+struct kvstore_stats {
+    int64_t records, bytes;      /* on disk, or about to be */
+    /* records since the start: saved; not saved; found harmed */
+    int64_t written, dropped, removed;
+};
+void kvstore_stats(struct kvstore *s, struct kvstore_stats *out);   /* any thread */
+
+/* One record of a folder, for people. */
+struct kvstore_item {
+    const char *path;
+    struct page_identity identity;
+    bool checkpoint;
+    int64_t n, bytes, last_use;  /* tokens of a checkpoint; of the file; seconds since the epoch */
+    enum sluice_status status;   /* of checking it: header, and with deep the payload */
+    const char *message;         /* what is wrong */
+};
+
+/* Calls fn for every record of any model in dir. */
+enum sluice_status kvstore_list(const char *dir, bool deep,
+                                void (*fn)(void *ctx, const struct kvstore_item *item), void *ctx,
+                                struct sluice_error *err);
+
+#endif

@@ -1,0 +1,60 @@
+/* kvstore/record.h - one file of the store: a page or a checkpoint.
+ *
+ *   offset  size  field                                             (all integers little endian)
+ *   0       8     "SLUICEKV"
+ *   8       4     u32 version, 1
+ *   12      4     u32 kind: 1 page, 2 checkpoint
+ *   16      32    identity: u64 model, u32 KV format, u32 numerics, u64 page and fixed bytes
+ *   48      16    key
+ *   64      16    parent: key of the page before, or the root
+ *   80      8     i64 tokens up to a checkpoint; 0 for a page
+ *   88      8     u64 bytes of the payload
+ *   96      8     u64 bytes of the payload as stored (zstd)
+ *   104     16    xxh3-128 of the stored payload
+ *   120     8     xxh3-64 of the 120 bytes before
+ *   128           the stored payload
+ *
+ * Nothing of a file is believed before its checksum. Threads: no state. */
+#ifndef SLUICE_KVSTORE_RECORD_H
+#define SLUICE_KVSTORE_RECORD_H
+
+#include "base/buf.h"
+#include "engine/page_sink.h"
+
+enum record_kind { RECORD_PAGE = 1, RECORD_CHECKPOINT = 2 };
+
+#define RECORD_HEADER_BYTES 128
+
+struct record_header {
+    char magic[8];
+    uint32_t version, kind;
+    struct page_identity identity;
+    struct page_key key, parent;
+    int64_t n;
+    uint64_t raw_bytes, packed_bytes;
+    uint64_t sum_low, sum_high;
+    uint64_t header_sum;
+};
+_Static_assert(sizeof(struct record_header) == RECORD_HEADER_BYTES, "the file's layout");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the header is an image of the file");
+
+/* What a record is, without its payload. */
+struct record {
+    enum record_kind kind;
+    struct page_key key, parent;
+    int64_t n;
+};
+
+/* Appends a whole file to out: header and compressed payload [n]. */
+enum sluice_status record_pack(const struct record *r, const struct page_identity *identity,
+                               const void *payload, size_t n, struct buf *out,
+                               struct sluice_error *err);
+/* Checks a header of at least RECORD_HEADER_BYTES bytes: magic, version, kind, checksum and, where
+ * identity is not NULL, that. SLUICE_ERR_FORMAT says what was expected and found. */
+enum sluice_status record_check(const void *bytes, size_t n, const struct page_identity *identity,
+                                struct record_header *out, struct sluice_error *err);
+/* Checks a whole file and unpacks its payload into out [room], which it must fill exactly. */
+enum sluice_status record_unpack(const void *bytes, size_t n, const struct page_identity *identity,
+                                 void *out, size_t room, struct sluice_error *err);
+
+#endif

@@ -1,0 +1,146 @@
+/* Core attention (section 3.9). An item is a row and up to ATTEND_HEADS of its heads: they share
+ * each decoded key row. Keys are taken in tiles; scores of all keys first, then the softmax, then
+ * the weighted sum in key order. */
+#include "ops/cpu/cpu.h"
+
+struct attention_job {
+    const struct cpu_ctx *ctx;
+    const struct attention_args *a;
+    size_t row_bytes;
+    int32_t groups;                /* of heads */
+};
+
+/* The key rows of one query: raw positions first, then compressed entries. */
+struct key_list {
+    const struct span *span;
+    int64_t first_pos, n_raw, n;
+    const int32_t *sel;            /* NULL: entry j is j */
+};
+
+static struct key_list keys_of(const struct attention_args *a, int64_t i)
+{
+    int64_t pos = a->rows->pos[i];
+    struct key_list k = {.span = &a->rows->spans[a->rows->span_of[i]]};
+    k.first_pos = pos >= a->window ? pos - a->window + 1 : 0;
+    k.n_raw = k.n = pos - k.first_pos + 1;
+    if (a->ratio && a->sel) {
+        k.sel = a->sel + i * a->sel_stride;
+        k.n += a->sel_count[i];
+    } else if (a->ratio) {
+        k.n += (pos + 1) / a->ratio;
+    }
+    return k;
+}
+
+static const uint8_t *key_row(const struct attention_job *job, const struct key_list *k, int64_t j)
+{
+    const struct attention_args *a = job->a;
+    if (j >= k->n_raw) {
+        int64_t entry = k->sel ? k->sel[j - k->n_raw] : j - k->n_raw;
+        return ref_entry(k->span, entry, a->ratio, a->page_tokens, a->page_offset, job->row_bytes);
+    }
+    int64_t pos = k->first_pos + j;
+    if (pos >= k->span->pos0)
+        return a->batch_rows + (size_t)(k->span->row0 + (pos - k->span->pos0)) * job->row_bytes;
+    return k->span->fixed + a->ring_offset + (size_t)(pos % a->ring_rows) * job->row_bytes;
+}
+
+static void decode_key(const struct attention_job *job, const uint8_t *row, float *key)
+{
+    const struct attention_args *a = job->a;
+    int64_t plain = a->head_dim - a->rot_dim;
+    size_t rot_bytes = (size_t)a->rot_dim * sizeof(float);
+    if (a->format == KV_EXACT) {
+        memcpy(key, row, (size_t)a->head_dim * sizeof(float));
+        return;
+    }
+    job->ctx->leaf->fp8_decode(row, row + plain, plain, key);
+    memcpy(key + plain, row + job->row_bytes - rot_bytes, rot_bytes);
+}
+
+/* s[h][n]: softmax with the sink in the denominator only */
+static void softmax(const struct attention_job *job, float *s, int64_t n, float sink)
+{
+    float max = sink, den = sink;
+    for (int64_t j = 0; j < n; j++)
+        max = s[j] > max ? s[j] : max;
+    job->ctx->leaf->exp_minus(s, n, max);
+    job->ctx->leaf->exp_minus(&den, 1, max);
+    for (int64_t j = 0; j < n; j++)
+        den += s[j];
+    for (int64_t j = 0; j < n; j++)
+        s[j] /= den;
+}
+
+/* The n keys from j on. */
+static void decode_keys(const struct attention_job *job, const struct key_list *k, int64_t j,
+                        int n, float *key)
+{
+    for (int l = 0; l < n; l++)
+        decode_key(job, key_row(job, k, j + l), key + l * job->a->head_dim);
+}
+
+/* The scores of all keys: s[h][k->n]; key is scratch. */
+static void score_keys(const struct attention_job *job, const struct key_list *k,
+                       const float *const *heads, int n_heads, float *key, float *s)
+{
+    const struct attention_args *a = job->a;
+    const float *keys[ATTEND_KEYS];
+    float y[ATTEND_HEADS][DOTS_W];
+    for (int l = 0; l < ATTEND_KEYS; l++)
+        keys[l] = key + l * a->head_dim;
+    for (int64_t j = 0; j < k->n; j += ATTEND_KEYS) {
+        int n = k->n - j < ATTEND_KEYS ? (int)(k->n - j) : ATTEND_KEYS;
+        decode_keys(job, k, j, n, key);
+        job->ctx->leaf->dots(keys, n, heads, n_heads, a->head_dim, y);
+        for (int h = 0; h < n_heads; h++)
+            for (int l = 0; l < n; l++)
+                s[h * k->n + j + l] = y[h][l] * a->scale;
+    }
+}
+
+/* scratch: keys [ATTEND_KEYS][C], scores [heads][n] */
+static void attend(const struct attention_job *job, int64_t i, int32_t head0, float *scratch)
+{
+    const struct attention_args *a = job->a;
+    struct key_list k = keys_of(a, i);
+    int64_t dim = a->head_dim;
+    int n_heads = a->heads - head0 < ATTEND_HEADS ? a->heads - head0 : ATTEND_HEADS;
+    float *key = scratch, *s = scratch + ATTEND_KEYS * dim, *out[ATTEND_HEADS];
+    const float *heads[ATTEND_HEADS];
+    for (int h = 0; h < n_heads; h++) {
+        heads[h] = a->q + (i * a->heads + head0 + h) * dim;
+        out[h] = a->o + (i * a->heads + head0 + h) * dim;
+        memset(out[h], 0, (size_t)dim * sizeof(float));
+    }
+    score_keys(job, &k, heads, n_heads, key, s);
+    for (int h = 0; h < n_heads; h++)
+        softmax(job, s + h * k.n, k.n, a->sinks[head0 + h]);
+    for (int64_t j = 0; j < k.n; j += ATTEND_KEYS) {
+        int n = k.n - j < ATTEND_KEYS ? (int)(k.n - j) : ATTEND_KEYS;
+        decode_keys(job, &k, j, n, key);
+        struct mix_keys keys = {s + j, k.n, key, n, dim};
+        job->ctx->leaf->mix(out, n_heads, &keys);
+    }
+    for (int h = 0; h < n_heads; h++)
+        ref_rope(out[h] + dim - a->rot_dim, a->rot_dim, a->rope + i * a->rot_dim,
+                 /*inverse=*/true);
+}
+
+static void attend_items(void *arg, int64_t first, int64_t last, int worker)
+{
+    const struct attention_job *job = arg;
+    float *scratch = cpu_worker(job->ctx, worker).free;
+    for (int64_t at = first; at < last; at++)
+        attend(job, at / job->groups, (int32_t)(at % job->groups) * ATTEND_HEADS, scratch);
+}
+
+void cpu_attention(void *ctx, const struct attention_args *a)
+{
+    struct attention_job job = {
+        .ctx = ctx, .a = a,
+        .row_bytes = kv_main_row_bytes(a->format, a->head_dim, a->rot_dim),
+        .groups = (a->heads + ATTEND_HEADS - 1) / ATTEND_HEADS,
+    };
+    cpu_parallel(ctx, (int64_t)a->rows->n * job.groups, 1, attend_items, &job);
+}

@@ -1,0 +1,132 @@
+/* ops/cpu/cpu.h - the fast CPU backend; private to this folder and ops/open.c.
+ *
+ * The ops are written once over a table of leaves (leaf.h); one table per instruction set. Scratch
+ * is laid out by plan():
+ *
+ *   | worker 0 | worker 1 | ... | act 32 | act 256 | inner act | inner | expert out | mix | score |
+ *
+ *   worker: tile, rows of float32 weights, results of a tile, then what the op at hand needs.
+ *
+ * Invariants: (1) an op's result for a row depends on nothing but that row's inputs; (2) nothing is
+ * allocated outside open, plan and alloc; (3) a worker writes only its own scratch and the outputs
+ * of the items it claimed. */
+#ifndef SLUICE_OPS_CPU_CPU_H
+#define SLUICE_OPS_CPU_CPU_H
+
+#include "base/check.h"
+#include "ops/cpu/leaf.h"
+#include "ops/ops.h"
+#include "ops/ref/ref.h"
+#include "os/cpu.h"
+
+/* Query heads that share a decoded key row, and keys decoded at a time. */
+#define ATTEND_HEADS 16
+#define ATTEND_KEYS 16
+/* Up to this many batch rows, weights are dotted where they lie instead of unpacked to a tile. */
+#define DIRECT_ROWS 3
+/* Scores of the indexer kept at a time, in floats, if a single row does not need more. */
+#define SCORE_ROOM (1 << 22)
+
+struct cpu_ctx {
+    /* set once */
+    struct pool *pool;             /* borrowed */
+    const struct leaves *leaf;
+    /* set by plan */
+    struct ops_limits limits;
+    uint8_t *scratch;              /* owned */
+    size_t worker_bytes;
+    int64_t max_act;               /* values of the widest activation row */
+    uint8_t *act[2];               /* [max_rows] rows in blocks of 32, of 256 */
+    size_t act_stride;
+    uint8_t *inner_act;            /* [max_rows * (K + 1)] */
+    size_t inner_stride;
+    float *inner;                  /* [max_rows * (K + 1)][F] */
+    float *expert_out;             /* [max_rows * (K + 1)][D] */
+    float *mix;                    /* [max_rows][S * (S + 2)] */
+    float *score;                  /* [score_room] */
+    int64_t score_room;
+    int32_t *expert_first;         /* [E + 2] into expert_slot */
+    int32_t *expert_slot;          /* [max_rows * (K + 1)] row * (K + 1) + slot, by expert */
+    int32_t *expert_used;          /* [E + 1] experts with rows */
+    /* what the reference's stateless ops need */
+    struct ref_ctx scalar;
+};
+
+/* A worker's part of the scratch. */
+struct cpu_work {
+    struct tile tile;
+    float *rows;                   /* [DOTS_W][widest row] */
+    float (*out[2])[TILE_ROWS];    /* [max_rows] each */
+    float *free;                   /* the rest: attention, indexer */
+};
+struct cpu_work cpu_worker(const struct cpu_ctx *ctx, int worker);
+
+/* Runs fn over n items in pieces that leave every thread several, but not below `least` items: a
+ * piece should be worth the few microseconds that waking a thread takes. */
+void cpu_parallel(struct cpu_ctx *ctx, int64_t n, int64_t least, pool_fn fn, void *arg);
+
+/* ---- matmul_cpu.c ---- */
+
+size_t cpu_act_bytes(int64_t n);
+/* Quantises rows of n values. */
+void cpu_quantise(struct cpu_ctx *ctx, const float *x, int64_t x_stride, int64_t n_rows, int64_t n,
+                  int block);
+/* The values [offset, ...) of row i of an area of rows of n values. */
+struct act cpu_act(const uint8_t *area, size_t stride, int64_t i, int64_t n, int64_t offset,
+                   int block);
+
+/* The batch rows that meet a weight. */
+struct operand {
+    int64_t n;
+    const int32_t *pick;           /* row of the i-th is pick[i] / pick_div; NULL: i */
+    int32_t pick_div;
+    const float *x;                /* float32 rows */
+    int64_t x_stride;
+    const uint8_t *act[2];         /* quantised rows in blocks of 32, of 256 */
+    size_t act_stride;
+    int64_t width, offset;         /* values of a whole row; where the operand begins in it */
+    bool exact;                    /* float32 activations whatever the weight */
+};
+/* out[i][r] = row first + r of the weight . row i of x for n_rows <= TILE_ROWS weight rows. */
+struct weight_rows {
+    enum quant_type type;
+    const uint8_t *data;
+    int64_t n_in, n_out;
+};
+void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w, int64_t first,
+              const struct operand *x, float (*out)[TILE_ROWS]);
+
+/* 1 / sqrt(mean(x^2) + eps) */
+float cpu_inv_rms(const struct cpu_ctx *ctx, const float *x, int64_t n, float eps);
+
+void cpu_matmul(void *ctx, const struct matmul_args *a);
+void cpu_grouped_matmul(void *ctx, const struct grouped_matmul_args *a);
+void cpu_experts(void *ctx, const struct experts_args *a);
+void cpu_hyper_gather(void *ctx, const struct hyper_gather_args *a);
+void cpu_hyper_spread(void *ctx, const struct hyper_spread_args *a);
+void cpu_hyper_head(void *ctx, const struct hyper_head_args *a);
+void cpu_rms_norm(void *ctx, const struct rms_norm_args *a);
+void cpu_query(void *ctx, const struct query_args *a);
+void cpu_index_query(void *ctx, const struct index_query_args *a);
+void cpu_index_select(void *ctx, const struct index_select_args *a);
+void cpu_attention(void *ctx, const struct attention_args *a);
+void cpu_route(void *ctx, const struct route_args *a);
+void cpu_add_streams(void *ctx, const struct add_streams_args *a);
+
+/* The tables of leaves of this build, best first, ended by a NULL leaf; ops/open.c. */
+enum cpu_isa { CPU_ISA_C, CPU_ISA_AVX2, CPU_ISA_AVX512, CPU_ISA_AMX, CPU_ISA_NEON };
+struct cpu_choice {
+    const struct leaves *leaf;
+    enum cpu_isa isa;
+};
+extern const struct cpu_choice cpu_choices[];
+/* Whether this machine has it. */
+bool cpu_has(enum cpu_isa isa);
+
+/* isa: NULL for the best, or a name; ops/open.c calls it. */
+enum sluice_status cpu_open(const char *isa, struct pool *pool, struct ops *out,
+                            struct sluice_error *err);
+/* "cpu, avx2, 8 threads" */
+void cpu_ops_describe(const void *ctx, char *text, size_t room);
+
+#endif

@@ -1,0 +1,197 @@
+/* Routed and shared experts (section 3.11). Rows that picked the same expert are computed together,
+ * so that its weights are read once a batch; the shared expert is expert number E with all rows.
+ *
+ *   sort rows by expert > quantise x > gate, up, gated product > quantise > down > sum of slots */
+#include "ops/cpu/cpu.h"
+
+/* Chosen experts of a row, with the shared one. */
+#define MAX_SLOTS 64
+
+struct experts_job {
+    struct cpu_ctx *ctx;
+    const struct experts_args *a;
+    int32_t n_used_experts, slots;
+    int64_t tiles;                 /* of one expert in the loop at hand */
+};
+
+struct expert {
+    struct weight_rows gate, up, down;
+    float limit;
+};
+
+static struct expert expert_of(const struct experts_args *a, int32_t e)
+{
+    const struct expert_table *t = &a->table;
+    struct expert x = {
+        .gate = {.type = t->gate_type, .n_in = t->n_in, .n_out = t->n_inner},
+        .up = {.type = t->up_type, .n_in = t->n_in, .n_out = t->n_inner},
+        .down = {.type = t->down_type, .n_in = t->n_inner, .n_out = t->n_in},
+        .limit = e == a->n_expert ? a->shared_limit : a->limit,
+    };
+    if (e == a->n_expert) {
+        x.gate.type = a->shared_gate.type;
+        x.up.type = a->shared_up.type;
+        x.down.type = a->shared_down.type;
+        x.gate.data = a->shared_gate.data;
+        x.up.data = a->shared_up.data;
+        x.down.data = a->shared_down.data;
+    } else if (t->gate_stride) {
+        x.gate.data = t->gate + (size_t)e * t->gate_stride;
+        x.up.data = t->up + (size_t)e * t->up_stride;
+        x.down.data = t->down + (size_t)e * t->down_stride;
+    } else {
+        x.gate.data = t->slot[e].gate;
+        x.up.data = t->slot[e].up;
+        x.down.data = t->slot[e].down;
+    }
+    return x;
+}
+
+/* Counting sort of (row, slot) by expert; rows stay in order. */
+static void sort_slots(struct experts_job *job)
+{
+    struct cpu_ctx *ctx = job->ctx;
+    const struct experts_args *a = job->a;
+    int32_t *first = ctx->expert_first;
+    int64_t n = (int64_t)a->n * a->n_used;
+    memset(first, 0, (size_t)(a->n_expert + 2) * sizeof(*first));
+    for (int64_t k = 0; k < n; k++) {
+        SLUICE_ASSERT(a->ids[k] >= 0 && a->ids[k] < a->n_expert);
+        first[a->ids[k] + 1]++;
+    }
+    first[a->n_expert + 1] = a->n;
+    job->n_used_experts = 0;
+    for (int32_t e = 0; e <= a->n_expert; e++) {
+        if (first[e + 1] > 0)
+            ctx->expert_used[job->n_used_experts++] = e;
+        first[e + 1] += first[e];
+    }
+    for (int64_t k = 0; k < n; k++)
+        ctx->expert_slot[first[a->ids[k]]++] =
+            (int32_t)(k / a->n_used * job->slots + k % a->n_used);
+    for (int32_t i = 0; i < a->n; i++)
+        ctx->expert_slot[n + i] = i * job->slots + a->n_used;
+    /* first[e] is now the end of e, which is where e + 1 begins */
+    memmove(first + 1, first, (size_t)a->n_expert * sizeof(*first));
+    first[0] = 0;
+}
+
+static struct operand rows_of(const struct experts_job *job, int32_t e)
+{
+    struct cpu_ctx *ctx = job->ctx;
+    int32_t first = ctx->expert_first[e];
+    return (struct operand){
+        .n = ctx->expert_first[e + 1] - first, .pick = ctx->expert_slot + first,
+        .pick_div = job->slots, .x = job->a->x, .x_stride = job->a->table.n_in,
+        .act = {ctx->act[0], ctx->act[1]}, .act_stride = ctx->act_stride,
+        .width = job->a->table.n_in,
+    };
+}
+
+static float slot_scale(const struct experts_job *job, int32_t slot)
+{
+    int32_t k = slot % job->slots;
+    return k == job->a->n_used ? 1.0f : job->a->weights[slot / job->slots * job->a->n_used + k];
+}
+
+static void gate_up_items(void *arg, int64_t first, int64_t last, int worker)
+{
+    const struct experts_job *job = arg;
+    struct cpu_ctx *ctx = job->ctx;
+    struct cpu_work work = cpu_worker(ctx, worker);
+    int64_t inner = job->a->table.n_inner;
+    for (int64_t at = first; at < last; at++) {
+        int32_t e = ctx->expert_used[at / job->tiles];
+        int64_t row = at % job->tiles * TILE_ROWS;
+        int64_t width = inner - row < TILE_ROWS ? inner - row : TILE_ROWS;
+        struct expert x = expert_of(job->a, e);
+        struct operand in = rows_of(job, e);
+        cpu_tile(ctx, worker, &x.gate, row, &in, work.out[0]);
+        cpu_tile(ctx, worker, &x.up, row, &in, work.out[1]);
+        for (int64_t i = 0; i < in.n; i++)
+            ctx->leaf->gated(work.out[0][i], work.out[1][i], width, x.limit,
+                             slot_scale(job, in.pick[i]),
+                             ctx->inner + in.pick[i] * inner + row);
+    }
+}
+
+static void down_items(void *arg, int64_t first, int64_t last, int worker)
+{
+    const struct experts_job *job = arg;
+    struct cpu_ctx *ctx = job->ctx;
+    float (*out)[TILE_ROWS] = cpu_worker(ctx, worker).out[0];
+    int64_t dim = job->a->table.n_in;
+    for (int64_t at = first; at < last; at++) {
+        int32_t e = ctx->expert_used[at / job->tiles];
+        int64_t row = at % job->tiles * TILE_ROWS;
+        int64_t width = dim - row < TILE_ROWS ? dim - row : TILE_ROWS;
+        struct expert x = expert_of(job->a, e);
+        struct operand in = rows_of(job, e);
+        in.pick_div = 1;
+        in.x = ctx->inner;
+        in.x_stride = in.width = x.down.n_in;
+        in.act[0] = in.act[1] = ctx->inner_act;
+        in.act_stride = ctx->inner_stride;
+        cpu_tile(ctx, worker, &x.down, row, &in, out);
+        for (int64_t i = 0; i < in.n; i++)
+            memcpy(ctx->expert_out + in.pick[i] * dim + row, out[i], (size_t)width * sizeof(float));
+    }
+}
+
+/* The gated rows, each in blocks of the down matrix that it will meet. */
+static void quantise_inner(void *arg, int64_t first, int64_t last, int worker)
+{
+    const struct experts_job *job = arg;
+    struct cpu_ctx *ctx = job->ctx;
+    int64_t inner = job->a->table.n_inner;
+    for (int64_t at = first; at < last; at++) {
+        bool shared = at % job->slots == job->a->n_used;
+        int block = act_block(shared ? job->a->shared_down.type : job->a->table.down_type);
+        if (block == 0)
+            continue;
+        struct act to = cpu_act(ctx->inner_act, ctx->inner_stride, at, inner, 0, block);
+        ctx->leaf->quantise(ctx->inner + at * inner, inner, block, (int16_t *)to.q,
+                            (int16_t *)to.sum16, (float *)to.d);
+    }
+}
+
+static void sum_slots(void *arg, int64_t first, int64_t last, int worker)
+{
+    const struct experts_job *job = arg;
+    int64_t dim = job->a->table.n_in;
+    float one[MAX_SLOTS];
+    for (int k = 0; k < job->slots; k++)
+        one[k] = 1;
+    for (int64_t i = first; i < last; i++)
+        job->ctx->leaf->combine(one, job->ctx->expert_out + i * job->slots * dim, dim, job->slots,
+                                dim, job->a->y + i * dim);
+}
+
+static void quantise_input(struct experts_job *job)
+{
+    const struct experts_args *a = job->a;
+    int block[4] = {act_block(a->table.gate_type), act_block(a->table.up_type),
+                    act_block(a->shared_gate.type), act_block(a->shared_up.type)};
+    bool need[2] = {false, false};
+    for (int k = 0; k < 4; k++)
+        if (block[k])
+            need[block[k] == 256] = true;
+    for (int k = 0; k < 2; k++)
+        if (need[k])
+            cpu_quantise(job->ctx, a->x, a->table.n_in, a->n, a->table.n_in, k ? 256 : 32);
+}
+
+void cpu_experts(void *ctx, const struct experts_args *a)
+{
+    struct experts_job job = {.ctx = ctx, .a = a, .slots = a->n_used + 1};
+    int64_t n_slots = (int64_t)a->n * job.slots;
+    SLUICE_ASSERT(job.slots <= MAX_SLOTS && a->n <= job.ctx->limits.max_rows);
+    sort_slots(&job);
+    quantise_input(&job);
+    job.tiles = (a->table.n_inner + TILE_ROWS - 1) / TILE_ROWS;
+    cpu_parallel(job.ctx, job.n_used_experts * job.tiles, 1, gate_up_items, &job);
+    cpu_parallel(job.ctx, n_slots, 8, quantise_inner, &job);
+    job.tiles = (a->table.n_in + TILE_ROWS - 1) / TILE_ROWS;
+    cpu_parallel(job.ctx, job.n_used_experts * job.tiles, 1, down_items, &job);
+    cpu_parallel(job.ctx, a->n, 1, sum_slots, &job);
+}

@@ -1,0 +1,151 @@
+/* ops/cpu/leaf.h - the inner loops of the cpu backend: one table per instruction set, all of them
+ * bit-identical to the portable C of leaf_c.c.
+ *
+ * What makes them identical (docs/NUMERICS.md):
+ *   - dot products of quantised values are integer sums, exact in any order;
+ *   - the products of the blocks of a row are added in float32 to 8 partial sums, block b to sum
+ *     b % 8, each by one fused multiply-add, and the 8 sums by the tree
+ *     ((0+4)+(2+6)) + ((1+5)+(3+7));
+ *   - float32 dot products go to 16 partial sums, element k to sum k % 16, by fused multiply-adds,
+ *     then fold in halves: i + (i+8), i + (i+4), i + (i+2), i + (i+1). Rows end with zeros up to
+ *     16;
+ *   - everything else is element-wise, without contraction of a multiplication and an addition.
+ *
+ * Activations meet quantised weights as int16 in -1016..1016 (ACT_MAX) times one float a block:
+ * blocks of 32 for the formats of 32, blocks of 256 for the formats of 256 values. A weight of any
+ * such format is an int16 (scale and value of its sub-block multiplied out) times one float d a
+ * block, less a minimum (an int16 for 16 values) times dmin. */
+#ifndef SLUICE_OPS_CPU_LEAF_H
+#define SLUICE_OPS_CPU_LEAF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "formats/quant.h"
+
+#define ACT_MAX 1016
+/* Weight rows that a tile holds side by side. */
+#define TILE_ROWS 16
+/* Batch rows that one call of row_dot or tile_dot takes. */
+#define TILE_BATCH 8
+/* Weight rows and activation rows of one call of dots. */
+#define DOTS_W 16
+#define DOTS_X 16
+
+/* One quantised activation row of n values. */
+struct act {
+    const int16_t *q;          /* [n] */
+    const int16_t *sum16;      /* [n / 16] sums of q */
+    const float *d;            /* [n / block] */
+};
+
+/* TILE_ROWS weight rows, unpacked and interleaved in pairs of values: w[pair][row][2]. Minima are
+ * interleaved in the same way: m[pair of groups of 16][row][2]. */
+struct tile {
+    int16_t *w;                /* [n / 2][TILE_ROWS][2] */
+    int16_t *m;                /* [n / 32][TILE_ROWS][2]; used where has_min */
+    float *d, *dmin;           /* [n / block][TILE_ROWS] */
+    int64_t n;
+    int block;                 /* 32 or 256 */
+    bool has_min;
+};
+
+/* A quantised weight's rows. */
+struct qrows {
+    enum quant_type type;
+    const uint8_t *data;
+    int64_t n;                 /* values of a row */
+    uint64_t row_bytes;
+};
+
+/* One block of 256 values, or 8 blocks of 32, unpacked. */
+struct unit {
+    _Alignas(64) int16_t w[256];
+    _Alignas(32) int16_t m[16];    /* minimum of 16 values, >= 0 */
+    float d[8];                /* [0] for a block of 256 */
+    float dmin;                /* -dmin: added */
+};
+
+/* Decoded keys and their weights. */
+struct mix_keys {
+    const float *p;            /* [.][p_stride]: a row for each output */
+    int64_t p_stride;
+    const float *key;          /* [n_key][dim] */
+    int n_key;
+    int64_t dim;
+};
+
+/* A piece of the residual streams: stream s is at x + s * stride. */
+struct stream_piece {
+    int streams;
+    int64_t n, stride;
+    float *x;
+};
+
+struct leaves {
+    const char *name;
+
+    /* x [n] -> q, sum16, d as struct act has them; block 32 or 256, n a multiple of it. A block
+     * with NaN or infinity gets d = NaN. */
+    void (*quantise)(const float *x, int64_t n, int block, int16_t *q, int16_t *sum16, float *d);
+    /* y[i][o] = row o . x[i] for n_rows <= TILE_ROWS rows and n <= TILE_BATCH, each block unpacked
+     * once: fast for few batch rows. */
+    void (*row_dot)(const struct qrows *w, int n_rows, const struct act *x, int n,
+                    float (*y)[TILE_ROWS]);
+    /* The first n_rows (<= TILE_ROWS) rows; the others become zeros. */
+    void (*tile_unpack)(const struct qrows *w, int n_rows, const struct tile *t);
+    /* y[i][r] = row r of the tile . x[i] for n <= TILE_BATCH: fast for many batch rows. */
+    void (*tile_dot)(const struct tile *t, const struct act *x, int n, float (*y)[TILE_ROWS]);
+
+    /* Any weight format to float32. */
+    void (*widen)(enum quant_type type, const uint8_t *src, float *dst, int64_t n);
+    /* y[i][j] = w[j] . x[i]: float32 rows of n values, nw <= DOTS_W, nx <= DOTS_X. */
+    void (*dots)(const float *const *w, int nw, const float *const *x, int nx, int64_t n,
+                 float (*y)[DOTS_W]);
+    /* o[i][k] += p[i][j] * key[j][k] for j ascending; p rows are p_stride apart. */
+    void (*mix)(float *const *o, int n_o, const struct mix_keys *m);
+    /* codes and scale bytes of KV_FP8 rows to float32 (n values) */
+    void (*fp8_decode)(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x);
+    void (*fp4_decode)(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x);
+    /* s[j] = exp(s[j] - max) */
+    void (*exp_minus)(float *s, int64_t n, float max);
+    /* y[k] = silu(min(g[k], limit)) * clamp(u[k], +-limit) * scale */
+    void (*gated)(const float *g, const float *u, int64_t n, float limit, float scale, float *y);
+    /* y[k] = weight[k] * (x[k] * r); weight NULL: 1. y may be x. */
+    void (*scaled)(const float *x, const float *weight, float r, int64_t n, float *y);
+    /* score[j] += w * max(0, dot[j]) */
+    void (*relu_add)(const float *dot, float w, int64_t n, float *score);
+    /* y[k] = sum_s a[s] * x[s * stride + k] for s ascending, from 0 */
+    void (*combine)(const float *a, const float *x, int64_t stride, int n_s, int64_t n, float *y);
+    /* x'[k][d] = post[k] * f[d] + sum_j comb[j][k] * x[j][d] in place */
+    void (*spread)(const float *post, const float *comb, const float *f,
+                   const struct stream_piece *x);
+};
+
+extern const struct leaves leaves_c, leaves_avx2, leaves_avx512, leaves_amx, leaves_neon;
+
+/* 32 or 256 for quantised types, 0 for F32, F16 and BF16. */
+static inline int act_block(enum quant_type type)
+{
+    switch (type) {
+    case QUANT_F32:
+    case QUANT_F16:
+    case QUANT_BF16:
+        return 0;
+    case QUANT_Q8_0:
+    case QUANT_Q4_0:
+    case QUANT_IQ4_NL:
+    case QUANT_MXFP4:
+        return 32;
+    default:
+        return 256;
+    }
+}
+
+static inline bool type_has_min(enum quant_type type)
+{
+    return type == QUANT_Q2_K || type == QUANT_Q4_K || type == QUANT_Q5_K;
+}
+
+#endif

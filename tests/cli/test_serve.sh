@@ -1,0 +1,142 @@
+#!/bin/sh
+# `sluice serve` from outside, with curl: the built-in model, keys, TLS, pages of other sites, packed bodies, stopping.
+. tests/cli/lib.sh
+command -v curl > "$scratch/which" || skip 'curl is not installed'
+"$SLUICE" serve --script "$scratch/absent" > "$scratch/which" 2>&1
+! grep -q WITH_SERVER=0 "$scratch/which" || skip 'built without the server'
+server=
+trap '[ -z "$server" ] || kill -9 "$server" 2> "$scratch/gone"; rm -rf "$scratch"' EXIT
+
+# start ARGS...: serves in the background; $url is where, and ends with the port.
+start() {
+    rm -f "$scratch/serve.out"
+    "$SLUICE" serve --port 0 "$@" > "$scratch/serve.out" 2> "$scratch/serve.err" &
+    server=$!
+    tries=0
+    until grep -q '^listening' "$scratch/serve.out" 2> "$scratch/which"; do
+        kill -0 "$server" 2> "$scratch/which" || { cat "$scratch/serve.err"; fail 'the server ended'; }
+        tries=$((tries + 1))
+        [ "$tries" -lt 600 ] || fail 'the server does not start'
+        sleep 0.1
+    done
+    url=$(sed -n 's/^listening on //p' "$scratch/serve.out")
+}
+
+# stop: the server ends by itself after SIGTERM.
+stop() {
+    kill -TERM "$server"
+    wait "$server" || { cat "$scratch/serve.err"; fail "SIGTERM: exit status $?"; }
+    server=
+}
+
+# ask STATUS PATH ARGS...: the body in $scratch/body.
+ask() {
+    wanted=$1
+    path=$2
+    shift 2
+    found=$(curl -sS -k -m 120 -o "$scratch/body" -w '%{http_code}' "$@" "$url$path" 2> "$scratch/curl")
+    [ "$found" = "$wanted" ] && return
+    cat "$scratch/body" "$scratch/curl"
+    fail "$path: expected status $wanted, found $found"
+}
+
+has() {
+    grep -qF -e "$1" "$scratch/body" && return
+    cat "$scratch/body"
+    fail "expected '$1' in the body"
+}
+
+# ---- the built-in model ----
+
+"$SLUICE" run -q -p 'Hello' --max-tokens 1 > "$scratch/run" 2>&1 || skip 'no model is built in'
+start
+ask 200 /health
+has '{"status": "ok"}'
+chat='{"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 24, "seed": 1}'
+ask 200 /v1/chat/completions -d "$chat"
+has '"object": "chat.completion"'
+has '"cached_tokens": 0'
+content=$(sed 's/.*"content": "\([^"]*\)".*/\1/' "$scratch/body")
+"$SLUICE" run -q -p 'Hi' --max-tokens 24 --nothink > "$scratch/run" 2> "$scratch/which"
+[ "$content" = "$(cat "$scratch/run")" ] || fail "the server answers '$content', run '$(cat "$scratch/run")'"
+
+# The same again comes from memory; packed bodies mean the same.
+ask 200 /v1/chat/completions -d "$chat"
+has "\"content\": \"$content\""
+printf '%s' "$chat" | gzip > "$scratch/packed"
+ask 200 /v1/chat/completions -H 'Content-Encoding: gzip' --data-binary @"$scratch/packed"
+has "\"content\": \"$content\""
+if command -v zstd > "$scratch/which"; then
+    printf '%s' "$chat" | zstd -q > "$scratch/packed"
+    ask 200 /v1/chat/completions -H 'Content-Encoding: zstd' --data-binary @"$scratch/packed"
+    has "\"content\": \"$content\""
+fi
+ask 400 /v1/chat/completions -H 'Content-Encoding: gzip' -d "$chat"
+ask 400 /v1/chat/completions -H 'Content-Encoding: br' -d "$chat"
+
+# Streams side by side say what each says alone.
+for i in 1 2 3 4 5 6 7 8; do
+    curl -sS -m 120 -N "$url/v1/chat/completions" \
+        -d "{\"messages\": [{\"role\": \"user\", \"content\": \"Count to $i\"}], \"max_tokens\": 40, \"stream\": true}" \
+        > "$scratch/stream$i" 2> "$scratch/which" &
+    eval "pid$i=\$!"
+done
+for i in 1 2 3 4 5 6 7 8; do
+    eval "wait \$pid$i" || fail "stream $i"
+    grep -q '^data: \[DONE\]' "$scratch/stream$i" || fail "stream $i does not end"
+    ask 200 /v1/chat/completions -d "{\"messages\": [{\"role\": \"user\", \"content\": \"Count to $i\"}], \"max_tokens\": 40}"
+    sed -n 's/.*"delta": {"content": "\(.*\)"}, "logprobs.*/\1/p' "$scratch/stream$i" | tr -d '\n' > "$scratch/alone"
+    has "\"content\": \"$(cat "$scratch/alone")\""
+done
+
+# A budget closes the thinking: 6 tokens of it and its closing mark, and an answer after them.
+ask 200 /v1/chat/completions -d '{"messages": [{"role": "user", "content": "How many letters are in the word cat?"}],
+    "max_tokens": 80, "thinking": {"type": "enabled", "budget_tokens": 6}}'
+has '"reasoning_tokens": 7}'
+! grep -q '"content": ""' "$scratch/body" || fail 'thinking left no room for an answer'
+
+# A prompt that does not fit names both counts.
+long=$(head -c 150000 /dev/zero | sed 's/\x0/ a/g')
+printf '{"max_tokens": 5, "messages": [{"role": "user", "content": "%s"}]}' "$long" > "$scratch/long"
+ask 400 /v1/messages -d @"$scratch/long"
+has 'prompt is too long: '
+has ' maximum'
+
+# Pages of other sites and other names for this machine.
+ask 403 /v1/models -H 'Host: evil.example'
+ask 403 /v1/models -H 'Origin: https://evil.example'
+ask 200 /v1/models -H "Origin: $url"
+ask 204 /v1/models -X OPTIONS
+stop
+
+# ---- keys, TLS, CORS, the trace ----
+
+printf '# keys\nfirst-key\nsecond-key\n' > "$scratch/keys"
+set --
+if command -v openssl > "$scratch/which"; then
+    openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 2 -keyout "$scratch/key.pem" -out "$scratch/cert.pem" 2> "$scratch/which"
+    set -- --tls-cert "$scratch/cert.pem" --tls-key "$scratch/key.pem"
+fi
+start --api-key-file "$scratch/keys" --cors https://page.example --trace "$scratch/trace" --model-name tiny "$@"
+ask 200 /health
+ask 401 /v1/models
+has invalid_api_key
+ask 401 /v1/models -H 'Authorization: Bearer first-ke'
+ask 401 /v1/models -H 'Authorization: Bearer first-key2'
+ask 200 /v1/models -H 'Authorization: Bearer first-key'
+has '"id": "tiny"'
+ask 200 /v1/models -H 'x-api-key: second-key' -H 'Origin: https://page.example' -D "$scratch/head"
+grep -qi '^access-control-allow-origin: https://page.example' "$scratch/head" || fail 'no CORS header'
+ask 200 /v1/chat/completions -H 'x-api-key: second-key' -d "$chat"
+stop
+[ "$(stat -c %a "$scratch/trace")" = 600 ] || fail 'the trace can be read by others'
+grep -q '"content": ' "$scratch/trace" || fail 'the trace has no answer'
+
+# ---- wrong uses ----
+
+expect 2 "$SLUICE" serve --host 0.0.0.0
+says err 'API keys'
+expect 3 "$SLUICE" serve --port 0 -m "$scratch/absent.gguf"
+expect 2 "$SLUICE" serve --port 70000
+expect 1 "$SLUICE" serve --host 192.0.2.1 --no-api-key
+says err 'cannot listen on 192.0.2.1'

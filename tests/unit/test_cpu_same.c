@@ -1,0 +1,355 @@
+/* Every instruction set gives the bits of the portable C leaves, whatever threads and batch.
+ *   test_cpu_same                       the test
+ *   test_cpu_same bench [TYPE] [N]      speed of matrix products on N threads */
+#include <time.h>
+
+#include "support/cpu_case.h"
+
+/* ---- leaves against leaves ---- */
+
+static void same_bits(const void *a, const void *b, size_t bytes, const char *isa, const char *what,
+                      const char *type)
+{
+    case_check(!memcmp(a, b, bytes), "%s: %s %s differs from c", isa, what, type);
+}
+
+static void leaf_quantise(const struct leaves *leaf)
+{
+    for (int block = 32; block <= 256; block *= 8) {
+        float *x = case_floats(1024, 3.0f);
+        memset(x + 256, 0, 256 * sizeof(float));
+        x[600] = INFINITY;
+        x[900] = NAN;
+        int16_t q[2][1024], s[2][64];
+        float d[2][32];
+        memset(d, 0, sizeof(d));
+        leaves_c.quantise(x, 1024, block, q[0], s[0], d[0]);
+        leaf->quantise(x, 1024, block, q[1], s[1], d[1]);
+        same_bits(q[1], q[0], sizeof(q[0]), leaf->name, "quantise", "");
+        same_bits(s[1], s[0], sizeof(s[0]), leaf->name, "quantise sums", "");
+        same_bits(d[1], d[0], sizeof(d[0]), leaf->name, "quantise scales", "");
+        for (int i = 0; i < 256; i++)
+            case_check(abs(q[0][i]) <= ACT_MAX && fabsf((float)q[0][i] * d[0][i / block] - x[i]) <=
+                                                      0.51f * d[0][i / block], "quantised %d", i);
+        case_check(isnan(d[0][600 / block]) && isnan(d[0][900 / block]), "NaN must stay");
+        free(x);
+    }
+}
+
+struct tile_room {
+    struct tile t;
+    int16_t w[TILE_ROWS * 4096], m[TILE_ROWS * 256];
+    float d[TILE_ROWS * 128], dmin[TILE_ROWS * 16];
+};
+
+static struct tile_room room[2];
+
+static struct tile *tile_in(int k, enum quant_type type, int64_t n)
+{
+    memset(&room[k], 0x55, sizeof(room[k]));
+    room[k].t = (struct tile){room[k].w, room[k].m, room[k].d, room[k].dmin, n, act_block(type),
+                              type_has_min(type)};
+    return &room[k].t;
+}
+
+static void leaf_products(const struct leaves *leaf, enum quant_type type, int64_t n, int n_rows)
+{
+    const char *name = quant_info(type)->name;
+    struct weight w = case_weight(type, n, n_rows, 1);
+    struct qrows rows = {type, w.data, n, quant_row_bytes(type, n)};
+    int block = act_block(type);
+    int16_t q[9][4096], s[9][256];
+    float d[9][128], *x = case_floats(9 * n, 1.0f), z[2][TILE_BATCH][TILE_ROWS];
+    struct act act[9];
+    for (int i = 0; i < 9; i++) {
+        leaves_c.quantise(x + i * n, n, block, q[i], s[i], d[i]);
+        act[i] = (struct act){q[i], s[i], d[i]};
+    }
+    struct tile *t0 = tile_in(0, type, n), *t1 = tile_in(1, type, n);
+    leaves_c.tile_unpack(&rows, n_rows, t0);
+    leaf->tile_unpack(&rows, n_rows, t1);
+    same_bits(t1->w, t0->w, sizeof(room[0].w), leaf->name, "tile_unpack values", name);
+    same_bits(t1->d, t0->d, sizeof(room[0].d), leaf->name, "tile_unpack scales", name);
+    if (t0->has_min) {
+        same_bits(t1->m, t0->m, sizeof(room[0].m), leaf->name, "tile_unpack minima", name);
+        same_bits(t1->dmin, t0->dmin, sizeof(room[0].dmin), leaf->name, "tile_unpack dmin", name);
+    }
+    for (int m = 1; m <= TILE_BATCH; m++) {
+        memset(z, 0, sizeof(z));
+        leaves_c.tile_dot(t0, act, m, z[0]);
+        leaf->tile_dot(t0, act, m, z[1]);
+        same_bits(z[1], z[0], sizeof(z[0]), leaf->name, "tile_dot", name);
+        memset(z[1], 0, sizeof(z[1]));
+        leaf->row_dot(&rows, n_rows, act, m, z[1]);
+        for (int i = 0; i < m; i++)
+            same_bits(z[1][i], z[0][i], (size_t)n_rows * 4, leaf->name, "row_dot", name);
+        memset(z[1], 0, sizeof(z[1]));
+        leaves_c.row_dot(&rows, n_rows, act, m, z[1]);
+        for (int i = 0; i < m; i++)
+            same_bits(z[1][i], z[0][i], (size_t)n_rows * 4, "c", "row_dot", name);
+    }
+    float *wide[2] = {case_poison(n), case_poison(n)};
+    leaves_c.widen(type, w.data, wide[0], n);
+    leaf->widen(type, w.data, wide[1], n);
+    same_bits(wide[1], wide[0], (size_t)n * 4, leaf->name, "widen", name);
+    free(wide[0]);
+    free(wide[1]);
+    free(x);
+    case_free(&w);
+}
+
+static void leaf_quantised(const struct leaves *leaf)
+{
+    for (int k = 0; k < CASE_TYPES; k++) {
+        int block = act_block(case_types[k]);
+        static const int64_t blocks[] = {1, 2, 7, 8, 9, 13, 16};
+        for (size_t b = 0; block && b < sizeof(blocks) / sizeof(blocks[0]); b++)
+            leaf_products(leaf, case_types[k], block * blocks[b], b % 2 ? 16 : 11);
+    }
+}
+
+static void leaf_dots(const struct leaves *leaf)
+{
+    static const int64_t sizes[] = {1, 5, 8, 15, 16, 17, 64, 100, 515};
+    for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+        int64_t n = sizes[k];
+        float *w = case_floats(16 * n, 1), *x = case_floats(16 * n, 1), y[2][DOTS_X][DOTS_W];
+        const float *wr[DOTS_W], *xr[DOTS_X];
+        for (int i = 0; i < 16; i++) {
+            wr[i] = w + i * n;
+            xr[i] = x + i * n;
+        }
+        for (int m = 1; m <= 16; m++) {
+            memset(y, 0, sizeof(y));
+            leaves_c.dots(wr, 17 - m, xr, m, n, y[0]);
+            leaf->dots(wr, 17 - m, xr, m, n, y[1]);
+            same_bits(y[1], y[0], sizeof(y[0]), leaf->name, "dots", "");
+        }
+        for (int m = 1; m <= 16; m++) {
+            float *o[2] = {case_floats(16 * n, 1), malloc((size_t)(16 * n) * 4)}, *rows[2][16];
+            memcpy(o[1], o[0], (size_t)(16 * n) * 4);
+            for (int i = 0; i < 16; i++)
+                for (int l = 0; l < 2; l++)
+                    rows[l][i] = o[l] + i * n;
+            struct mix_keys keys = {&y[0][0][0], 16, x, 17 - m, n};
+            leaves_c.mix(rows[0], m, &keys);
+            leaf->mix(rows[1], m, &keys);
+            same_bits(o[1], o[0], (size_t)(16 * n) * 4, leaf->name, "mix", "");
+            free(o[0]);
+            free(o[1]);
+        }
+        free(w);
+        free(x);
+    }
+}
+
+static void leaf_elements(const struct leaves *leaf)
+{
+    uint8_t codes[512], scales[16];
+    float a[2][512], *x = case_floats(4 * 300, 4.0f), *f = case_floats(300, 1.0f);
+    for (int i = 0; i < 512; i++)
+        codes[i] = (uint8_t)i;
+    for (int i = 0; i < 16; i++)
+        scales[i] = (uint8_t)(100 + 3 * i);
+    for (int n = 448; n >= 8; n -= 55) {
+        leaves_c.fp8_decode(codes, scales, n, a[0]);
+        leaf->fp8_decode(codes, scales, n, a[1]);
+        same_bits(a[1], a[0], (size_t)n * 4, leaf->name, "fp8_decode", "");
+        for (int i = 0; i < n; i++) {
+            float expected = e4m3_to_f32(codes[i]) * e8m0_to_f32(scales[i / 64]);
+            case_check(isnan(expected) ? isnan(a[0][i]) : a[0][i] == expected, "fp8 code %d", i);
+        }
+        leaves_c.fp4_decode(codes, scales, n, a[0]);
+        leaf->fp4_decode(codes, scales, n, a[1]);
+        same_bits(a[1], a[0], (size_t)n * 4, leaf->name, "fp4_decode", "");
+    }
+    for (int n = 300; n > 0; n -= 37) {
+        memcpy(a[0], x, sizeof(a[0]));
+        memcpy(a[1], x, sizeof(a[1]));
+        leaves_c.exp_minus(a[0], n, 3.0f);
+        leaf->exp_minus(a[1], n, 3.0f);
+        same_bits(a[1], a[0], (size_t)n * 4, leaf->name, "exp_minus", "");
+        leaves_c.gated(x, x + 300, n, 2.5f, 1.5f, a[0]);
+        leaf->gated(x, x + 300, n, 2.5f, 1.5f, a[1]);
+        same_bits(a[1], a[0], (size_t)n * 4, leaf->name, "gated", "");
+        leaves_c.scaled(x, f, 0.3f, n, a[0]);
+        leaf->scaled(x, f, 0.3f, n, a[1]);
+        same_bits(a[1], a[0], (size_t)n * 4, leaf->name, "scaled", "");
+        leaves_c.relu_add(x, 0.3f, n, a[0]);
+        leaf->relu_add(x, 0.3f, n, a[1]);
+        same_bits(a[1], a[0], (size_t)n * 4, leaf->name, "relu_add", "");
+        leaves_c.combine(f, x, 300, 4, n, a[0]);
+        leaf->combine(f, x, 300, 4, n, a[1]);
+        same_bits(a[1], a[0], (size_t)n * 4, leaf->name, "combine", "");
+        float s[2][1200];
+        memcpy(s[0], x, sizeof(s[0]));
+        memcpy(s[1], x, sizeof(s[1]));
+        struct stream_piece piece[2];
+        for (int l = 0; l < 2; l++)
+            piece[l] = (struct stream_piece){4, n < 280 ? n : 280, 300, s[l]};
+        leaves_c.spread(f, f + 4, f + 20, &piece[0]);
+        leaf->spread(f, f + 4, f + 20, &piece[1]);
+        same_bits(s[1], s[0], sizeof(s[0]), leaf->name, "spread", "");
+    }
+    free(x);
+    free(f);
+}
+
+/* ---- whole products: threads and batch ---- */
+
+static float *product(const struct backend *b, const struct weight *w, const float *x, int n)
+{
+    float *y = case_poison(n * w->n_out);
+    struct matmul_args a = {.n = n, .n_w = 1, .x = x, .x_stride = w->n_in, .w = {*w}, .y = {y}};
+    b->ops.matmul(b->ops.ctx, &a);
+    return y;
+}
+
+static void batches_and_threads(const char *isa)
+{
+    struct backend b[3];
+    static const int threads[] = {1, 2, 5};
+    for (int k = 0; k < 3; k++)
+        backend_open(&b[k], "cpu", isa, threads[k]);
+    for (int t = 0; t < CASE_TYPES; t++) {
+        int64_t n_in = act_block(case_types[t]) == 256 ? 768 : 352;
+        struct weight w = case_weight(case_types[t], n_in, 77, 1);
+        float *x = case_floats(9 * n_in, 1.0f), *whole = product(&b[0], &w, x, 9);
+        for (int k = 0; k < 3; k++) {
+            for (int n = 1; n <= 9; n++) {
+                float *y = product(&b[k], &w, x + (9 - n) * n_in, n);
+                same_bits(y, whole + (9 - n) * 77, (size_t)n * 77 * 4, isa, "a batch of",
+                          quant_info(w.type)->name);
+                free(y);
+            }
+        }
+        free(x);
+        free(whole);
+        case_free(&w);
+    }
+    for (int k = 0; k < 3; k++)
+        backend_close(&b[k]);
+}
+
+static void instruction_set(const char *isa)
+{
+    for (int k = 0; cpu_choices[k].leaf; k++) {
+        const struct leaves *leaf = cpu_choices[k].leaf;
+        if (strcmp(leaf->name, isa) || !cpu_has(cpu_choices[k].isa))
+            continue;
+        CASE(leaf_quantise, leaf);
+        CASE(leaf_quantised, leaf);
+        CASE(leaf_dots, leaf);
+        CASE(leaf_elements, leaf);
+        CASE(batches_and_threads, isa);
+        return;
+    }
+    printf("%s: skipped, this machine or build does not have it\n", isa);
+}
+
+/* ---- speed ---- */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+struct read_job {
+    const uint64_t *at;
+    uint64_t sum[POOL_MAX_THREADS][8];
+};
+
+#define READ_PIECE (1 << 20)
+
+static void read_pieces(void *arg, int64_t first, int64_t last, int worker)
+{
+    struct read_job *job = arg;
+    uint64_t s[8] = {0};
+    for (int64_t i = first * READ_PIECE / 8; i < last * READ_PIECE / 8; i += 8)
+        for (int k = 0; k < 8; k++)
+            s[k] ^= job->at[i + k];
+    for (int k = 0; k < 8; k++)
+        job->sum[worker][k] ^= s[k];
+}
+
+static double read_bandwidth(struct pool *pool)
+{
+    int64_t pieces = 512;
+    struct read_job *job = calloc(1, sizeof(*job));
+    job->at = aligned_alloc(4096, (size_t)pieces * READ_PIECE);
+    memset((void *)(uintptr_t)job->at, 1, (size_t)pieces * READ_PIECE);
+    double best = 0;
+    for (int k = 0; k < 5; k++) {
+        double t = now();
+        pool_run(pool, pieces, 8, read_pieces, job);
+        double rate = (double)pieces * READ_PIECE / (now() - t) / 1e9;
+        best = rate > best ? rate : best;
+    }
+    free((void *)(uintptr_t)job->at);
+    free(job);
+    return best;
+}
+
+static void bench_type(enum quant_type type, const char *isa, int threads)
+{
+    struct backend b;
+    struct sluice_error err;
+    backend_open(&b, "cpu", isa, threads);
+    struct ops_limits limits = case_limits();
+    limits.max_rows = 512;
+    limits.max_in = 4096;
+    b.ops.plan(b.ops.ctx, &limits, &err);
+    /* more weights than caches hold */
+    int64_t n_out = (int64_t)((128u << 20) / quant_row_bytes(type, 4096)) / 16 * 16;
+    struct weight w = case_weight(type, 4096, 512, 1);
+    uint64_t bytes = quant_row_bytes(type, 4096) * (uint64_t)n_out;
+    uint8_t *big = malloc(bytes);
+    for (uint64_t at = 0; at < bytes; at += quant_row_bytes(type, 4096) * 512)
+        memcpy(big + at, w.data, at + quant_row_bytes(type, 4096) * 512 <= bytes
+                                     ? quant_row_bytes(type, 4096) * 512 : bytes - at);
+    struct weight gemv = {type, 4096, n_out, 1, big};
+    float *x = case_floats(512 * 4096, 1.0f);
+    double best[4] = {1e9, 1e9, 1e9, 1e9};
+    static const int rows[4] = {1, 4, 12, 512};
+    for (int k = 0; k < 12; k++) {
+        for (int m = 0; m < 4; m++) {
+            double t = now();
+            free(product(&b, m < 2 ? &gemv : &w, x, rows[m]));
+            t = now() - t;
+            best[m] = t < best[m] ? t : best[m];
+        }
+    }
+    double bandwidth = read_bandwidth(b.pool), macs = 512.0 * 4096 * 1e-9;
+    printf("%-8s %-7s %d threads: 1 row %6.2f GB/s = %3.0f %% of %.1f GB/s, 4 rows %6.2f GB/s; "
+           "12 rows %6.1f, 512 rows %6.1f GMAC/s\n", quant_info(type)->name, isa, threads,
+           (double)bytes / best[0] / 1e9, (double)bytes / best[0] / 1e7 / bandwidth, bandwidth,
+           (double)bytes / best[1] / 1e9, macs * 12 / best[2], macs * 512 / best[3]);
+    fflush(stdout);
+    free(x);
+    free(big);
+    case_free(&w);
+    backend_close(&b);
+}
+
+static int bench(const char *type, int threads)
+{
+    for (int t = 0; t < CASE_TYPES; t++)
+        for (int k = 0; cpu_choices[k].leaf; k++)
+            if (cpu_has(cpu_choices[k].isa) && cpu_choices[k].isa != CPU_ISA_C &&
+                (!type || !strcmp(type, quant_info(case_types[t])->name)))
+                bench_type(case_types[t], cpu_choices[k].leaf->name, threads);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const isa[] = {"c", "avx2", "avx512", "amx", "neon"};
+    if (argc > 1 && !strcmp(argv[1], "bench"))
+        return bench(argc > 2 && strcmp(argv[2], "all") ? argv[2] : NULL,
+                     argc > 3 ? (int)strtol(argv[3], NULL, 10) : 0);
+    for (size_t k = 0; k < sizeof(isa) / sizeof(isa[0]); k++)
+        instruction_set(isa[k]);
+    return case_failures ? 1 : 0;
+}

@@ -1,0 +1,105 @@
+/* The worker pool: every item once, whatever the sizes; caps; visibility of results. */
+#include <stdatomic.h>
+
+#include "os/pool.h"
+#include "support/unit.h"
+
+struct counts {
+    _Atomic int hits[1000];
+    int n_threads;
+    _Atomic int bad_worker, bad_piece;
+    int64_t grain, n;
+};
+
+static void count(void *arg, int64_t first, int64_t last, int worker)
+{
+    struct counts *c = arg;
+    if (worker < 0 || worker >= c->n_threads)
+        c->bad_worker++;
+    if (last - first > c->grain && !(first == 0 && last == c->n))
+        c->bad_piece++;
+    for (int64_t i = first; i < last; i++)
+        c->hits[i]++;
+}
+
+static void every_item_runs_once(void **state)
+{
+    static const int64_t sizes[] = {0, 1, 2, 3, 7, 64, 999, 1000};
+    for (int threads = 1; threads <= 5; threads++) {
+        struct pool *p;
+        assert_int_equal(pool_open(threads, threads == 3, &p, NULL), SLUICE_OK);
+        assert_int_equal(pool_threads(p), threads);
+        for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+            for (int64_t grain = 1; grain <= 70; grain += 23) {
+                struct counts c = {.n_threads = threads, .grain = grain, .n = sizes[s]};
+                pool_run(p, sizes[s], grain, count, &c);
+                for (int64_t i = 0; i < 1000; i++)
+                    assert_int_equal(c.hits[i], i < sizes[s]);
+                assert_int_equal(c.bad_worker, 0);
+                assert_int_equal(c.bad_piece, 0);
+            }
+        }
+        pool_close(p);
+    }
+}
+
+static void add_one(void *arg, int64_t first, int64_t last, int worker)
+{
+    int *values = arg;                 /* not atomic: the pool orders loops one after the other */
+    for (int64_t i = first; i < last; i++)
+        values[i]++;
+}
+
+static void loops_see_each_others_writes(void **state)
+{
+    struct pool *p;
+    int values[64] = {0};
+    assert_int_equal(pool_open(4, false, &p, NULL), SLUICE_OK);
+    for (int round = 0; round < 2000; round++)
+        pool_run(p, 64, 1, add_one, values);
+    pool_close(p);
+    for (int i = 0; i < 64; i++)
+        assert_int_equal(values[i], 2000);
+}
+
+static void a_small_loop_stays_in_the_caller(void **state)
+{
+    struct pool *p;
+    int values[8] = {0};
+    assert_int_equal(pool_open(2, false, &p, NULL), SLUICE_OK);
+    pool_run(p, 8, 8, add_one, values);
+    pool_close(p);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(values[i], 1);
+}
+
+static void zero_threads_means_all_cpus(void **state)
+{
+    struct pool *p;
+    assert_int_equal(pool_open(0, false, &p, NULL), SLUICE_OK);
+    assert_true(pool_threads(p) >= 1);
+    pool_close(p);
+    pool_close(NULL);
+}
+
+static void too_many_threads_are_refused(void **state)
+{
+    struct sluice_error err;
+    struct pool *p = (struct pool *)1;
+    assert_int_equal(pool_open(POOL_MAX_THREADS + 1, false, &p, &err), SLUICE_ERR_ARG);
+    assert_null(p);
+    assert_non_null(strstr(err.message, "257"));
+    assert_int_equal(pool_open(-1, false, &p, &err), SLUICE_ERR_ARG);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_item_runs_once),
+        cmocka_unit_test(loops_see_each_others_writes),
+        cmocka_unit_test(a_small_loop_stays_in_the_caller),
+        cmocka_unit_test(zero_threads_means_all_cpus),
+        cmocka_unit_test(too_many_threads_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
