@@ -43,7 +43,6 @@ struct conversation {
     struct prefix_mark *whole;       /* idle only: as it stands */
     size_t number;                   /* idle only: among the keep's */
     double last_used;                /* os/clock.h */
-    int32_t n_saved;                 /* pages that the store has been given */
 };
 
 struct keep;
