@@ -28,7 +28,8 @@ static const struct command commands[] = {
     {"bench", "how fast this machine runs a model", NULL,
      "At each frontier: the rest of the context is read, some tokens are decoded, and\n"
      "speed is set against the machine's own read bandwidth, measured first. The hash\n"
-     "of the last logits is the same on every run and machine.",
+     "of the last logits is the same on every run and machine.\n"
+     "With --ops, each op of a step is timed alone.",
      0, CMD_BENCH, cmd_bench},
     {"kv list", "conversations kept on disk", "DIR",
      "One line a record: kind, tokens, size, days since its last use, file.", 1, CMD_KV_LIST,

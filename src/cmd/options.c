@@ -105,8 +105,16 @@ static const struct option_row rows[OPT_COUNT] = {
     [OPT_DECODE] = {"decode", 0, NULL, "TOKENS", "32",
         "tokens to decode at each frontier",
         CMD_BENCH, TYPE_INT, 1, 4096, NULL},
+    [OPT_RANDOM_PAST] = {"random-past", 0, NULL, NULL, NULL,
+        "reads nothing: each frontier is reached with random KV rows, which cost as much to "
+        "decode after as real ones",
+        CMD_BENCH, TYPE_FLAG, 0, 0, NULL},
     [OPT_PROFILE] = {"profile", 0, NULL, NULL, NULL,
         "also the share of each part of a step",
+        CMD_BENCH, TYPE_FLAG, 0, 0, NULL},
+    [OPT_OPS] = {"ops", 0, NULL, NULL, NULL,
+        "times each op alone instead, with random weights and the sizes of the model that -m "
+        "names, or of Flash",
         CMD_BENCH, TYPE_FLAG, 0, 0, NULL},
     [OPT_CSV] = {"csv", 0, NULL, "FILE", NULL,
         "writes the table as comma-separated values",

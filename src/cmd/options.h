@@ -59,7 +59,9 @@ enum option_id {
     /* bench */
     OPT_FRONTIERS,
     OPT_DECODE,
+    OPT_RANDOM_PAST,
     OPT_PROFILE,
+    OPT_OPS,
     OPT_CSV,
     OPT_SVG,
     /* thinking */
