@@ -77,7 +77,7 @@ printf 'the-key\n' > "$scratch/keys"
 "$SLUICE" serve --port 0 --script "$scratch/script" --model-name 'my "model"' --api-key-file "$scratch/keys" > "$scratch/serve.out" 2>&1 &
 server=$!
 tries=0
-until grep -q '^listening' "$scratch/serve.out"; do
+until grep -q '^listening' "$scratch/serve.out" 2> "$scratch/which"; do
     tries=$((tries + 1))
     [ "$tries" -lt 600 ] || fail 'the server does not start'
     sleep 0.1
