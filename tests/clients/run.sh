@@ -11,7 +11,8 @@ scratch=$(mktemp -d) || exit 1
 server=
 trap '[ -z "$server" ] || kill "$server"; rm -rf "$scratch"' EXIT
 . "$here/install.sh"
-install_clients || exit 0
+install_clients clients openai @anthropic-ai/sdk ai @ai-sdk/openai @ai-sdk/openai-compatible @ai-sdk/anthropic zod @openai/codex \
+    @anthropic-ai/claude-code opencode-ai @mariozechner/pi-coding-agent || exit 0
 status=0
 
 # start NAME ARGS...: a server; $url and $port are where, $scratch/NAME.trace has its answers.
