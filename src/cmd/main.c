@@ -17,6 +17,12 @@ static const struct command commands[] = {
      "Messages below http://ADDRESS:PORT/v1; / is a page to chat. SIGTERM lets running\n"
      "requests end.",
      0, CMD_SERVE, cmd_serve},
+    {"launch", "start a coding agent that uses this server", "CLIENT [ARGUMENTS]",
+     "CLIENT is codex, claude, opencode or pi; what follows it is the client's own. It\n"
+     "uses the server at --host and --port. If none runs there, one is started with\n"
+     "the options below, and ended with the client. The client's files stay as they\n"
+     "are.",
+     OPTIONS_PASS_ON, CMD_LAUNCH, cmd_launch},
     {"inspect", "what a model file holds and the memory it needs", "[FILE]", NULL, 1, CMD_INSPECT,
      cmd_inspect},
     {"bench", "how fast this machine runs a model", NULL,
