@@ -60,6 +60,7 @@ help:
 	@echo 'unit       unit tests; T="test_gguf test_bpe" runs some'
 	@echo 'cli        tests of the command line'
 	@echo 'test-clients   real clients against `sluice serve`, from npm'
+	@echo 'test-page      the page of `/` in headless Chromium'
 	@echo 'check      layers, style and documents'
 	@echo 'asan tsan  unit tests under the address and undefined-behaviour, and the thread sanitizer'
 	@echo 'clang      unit tests built with clang'
@@ -89,6 +90,9 @@ $(BUILD)/commit: FORCE
 	@echo '$(version) $(commit)' | cmp -s - $@ || echo '$(version) $(commit)' > $@
 $(BUILD)/obj/engine/version.o: $(BUILD)/commit
 $(BUILD)/obj/engine/version.o: isa_cflags := -DSLUICE_VERSION='"$(version)"' -DSLUICE_COMMIT='"$(commit)"'
+
+# The page of "/" is read by page.c's assembler.
+$(BUILD)/obj/server/page.o: src/server/page.html
 
 # The built-in model, embedded; empty when the file is not there.
 builtin_model := $(wildcard models/builtin.gguf)
@@ -139,6 +143,10 @@ test-clients: $(BUILD)/sluice
 
 check:
 	@tools/run_tests check $(BUILD)/results tools/check_layers tools/check_style tools/check_docs tools/check_grids tests/check_checks
+
+# The page of `/` in headless Chromium; SHOTS=FOLDER keeps pictures of it.
+test-page: $(BUILD)/sluice
+	@tests/clients/page.sh $(BUILD)/sluice $(SHOTS)
 
 # A ring builds in its own folder and runs the unit tests there; RING_TESTS names those worth the time.
 # test_builtin runs 7,000 tokens through the reference: once, in the unit ring, is enough. test_alloc
@@ -208,5 +216,5 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(lib_obj:.o=.d) $(cmd_obj:.o=.d) $(tests:=.d) $(tool_bin:=.d) $(example_bin:=.d)
-.PHONY: all help run test soak unit cli check asan tsan clang neon ring ring-tests fuzz fuzz-short fuzz-build \
+.PHONY: all help run test test-clients test-page soak unit cli check asan tsan clang neon ring ring-tests fuzz fuzz-short fuzz-build \
 	fuzz-targets deps install uninstall clean FORCE

@@ -336,6 +336,11 @@ void sluice_session_profile(struct sluice_session *s, double seconds[SLUICE_STAG
  * (SLUICE_ERR_STATE). */
 enum sluice_status sluice_session_rewind(struct sluice_session *s, int64_t length,
                                          struct sluice_error *err);
+/* For measurements of long contexts: the timeline becomes length tokens long, but nobody computed
+ * them: its rows are random. A step after it costs what it does after real tokens, and says
+ * nothing. */
+enum sluice_status sluice_session_random_past(struct sluice_session *s, int64_t length,
+                                              struct sluice_error *err);
 /* Draft logits: row i is fed streams[i] (read here) and ids[i], the token after that row; logits is
  * not NULL. Starts a timeline of its own at each call. SLUICE_ERR_STATE without an MTP block. */
 enum sluice_status sluice_session_draft(struct sluice_session *s, const struct sluice_eval *eval,

@@ -6,12 +6,9 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "bench/bench.h"
 #include "cmd/cmd.h"
 #include "os/clock.h"
-#include "os/pool.h"
-
-#define READ_BYTES ((size_t)1 << 29)
-#define READ_PASSES 4
 
 struct bench {
     const struct options *o;
@@ -22,54 +19,6 @@ struct bench {
     int64_t frontier[BENCH_MAX_FRONTIERS];
     struct bench_result result;
 };
-
-/* ---- the machine's read bandwidth ---- */
-
-struct reading {
-    const uint64_t *at;
-    uint64_t sum[POOL_MAX_THREADS * 8];   /* a cache line each, so that nobody waits */
-};
-
-static void read_piece(void *arg, int64_t first, int64_t last, int worker)
-{
-    struct reading *r = arg;
-    uint64_t sum[8] = {0};
-    for (int64_t i = first * 512; i < last * 512; i += 8)
-        for (int k = 0; k < 8; k++)
-            sum[k] += r->at[i + k];
-    for (int k = 0; k < 8; k++)
-        r->sum[worker * 8] += sum[k];
-}
-
-/* The best of some passes over more memory than the caches hold. */
-static enum sluice_status measure_read(int threads, double *bytes_s, struct sluice_error *err)
-{
-    struct pool *pool;
-    uint64_t *memory = malloc(READ_BYTES);
-    struct reading *reading = calloc(1, sizeof *reading);
-    enum sluice_status st = SLUICE_ERR_NOMEM;
-    if (!memory || !reading)
-        status_fail(err, st, -1, "out of memory for measuring the read bandwidth");
-    else
-        st = pool_open(threads, /*pin=*/false, &pool, err);
-    if (st == SLUICE_OK) {
-        memset(memory, 1, READ_BYTES);
-        reading->at = memory;
-        *bytes_s = 0;
-        for (int pass = 0; pass < READ_PASSES; pass++) {
-            double began = clock_seconds();
-            pool_run(pool, READ_BYTES / 4096, 64, read_piece, reading);
-            double rate = (double)READ_BYTES / (clock_seconds() - began);
-            *bytes_s = rate > *bytes_s ? rate : *bytes_s;
-        }
-        pool_close(pool);
-    }
-    free(memory);
-    free(reading);
-    return st;
-}
-
-/* ---- the model ---- */
 
 static enum sluice_status parse_frontiers(struct bench *b, struct sluice_error *err)
 {
@@ -109,15 +58,12 @@ static enum sluice_status measure_start(struct bench *b, struct sluice_error *er
     return SLUICE_OK;
 }
 
-/* Reads up to the frontier, its last token with logits, then decodes. Decoded tokens are the
- * text's next ones and stay: the next frontier begins after them. */
-static enum sluice_status measure_row(struct bench *b, int i, struct sluice_error *err)
+/* Reads up to the frontier, its last token with logits. */
+static enum sluice_status measure_prefill(struct bench *b, struct bench_row *w,
+                                          struct sluice_error *err)
 {
-    struct bench_row *w = &b->result.row[i];
-    int64_t at = sluice_session_length(b->s), n_decode = options_int(b->o, OPT_DECODE, 32);
-    w->context = b->frontier[i];
+    int64_t at = sluice_session_length(b->s);
     w->prefill_tokens = w->context - at;
-    w->decode_tokens = n_decode;
     FAIL_IF(w->prefill_tokens < 1, err, SLUICE_ERR_ARG,
             "--frontiers: %lld leaves nothing to read after %lld tokens", (long long)w->context,
             (long long)at);
@@ -128,9 +74,26 @@ static enum sluice_status measure_row(struct bench *b, int i, struct sluice_erro
         TRY(eval(b, at, w->prefill_tokens - 1, /*logits=*/false, err));
     TRY(eval(b, w->context - 1, 1, /*logits=*/true, err));
     w->prefill_s = clock_seconds() - began;
+    return SLUICE_OK;
+}
+
+/* Decoded tokens are the text's next ones and stay: the next frontier begins after them. */
+static enum sluice_status measure_row(struct bench *b, int i, struct sluice_error *err)
+{
+    struct bench_row *w = &b->result.row[i];
+    int64_t n_decode = options_int(b->o, OPT_DECODE, 32);
+    w->context = b->frontier[i];
+    w->decode_tokens = n_decode;
+    if (options_flag(b->o, OPT_RANDOM_PAST)) {
+        /* the first step after it pays for the caches that it emptied */
+        TRY(sluice_session_random_past(b->s, w->context - 1, err));
+        TRY(eval(b, w->context - 1, 1, /*logits=*/true, err));
+    } else {
+        TRY(measure_prefill(b, w, err));
+    }
     if (b->result.profile)
         sluice_session_profile(b->s, w->decode_stage);
-    began = clock_seconds();
+    double began = clock_seconds();
     for (int64_t k = 0; k < n_decode; k++)
         TRY(eval(b, w->context + k, 1, /*logits=*/true, err));
     w->decode_s = clock_seconds() - began;
@@ -150,7 +113,7 @@ static enum sluice_status measure(struct bench *b, struct sluice_error *err)
             (long long)total);
     for (int64_t i = 0; i < total; i++)
         b->ids[i] = (int32_t)(rng_u64(1, (uint64_t)i) % (uint64_t)r->info->n_vocab);
-    TRY(measure_read(r->info->threads, &r->read_bytes_s, err));
+    TRY(bench_read(r->info->threads, &r->read_bytes_s, err));
     TRY(sluice_session_open(b->e, total, &b->s, err));
     TRY(measure_start(b, err));
     for (int i = 0; i < r->n; i++)
@@ -158,15 +121,14 @@ static enum sluice_status measure(struct bench *b, struct sluice_error *err)
     return SLUICE_OK;
 }
 
-static enum sluice_status write_file(const char *path, const struct bench_result *r,
-                                     void (*print)(const struct bench_result *, FILE *),
-                                     struct sluice_error *err)
+enum sluice_status bench_write(const char *path, bench_print_fn *print, const void *result,
+                               struct sluice_error *err)
 {
     if (!path)
         return SLUICE_OK;
     FILE *f = fopen(path, "w");
     FAIL_IF(!f, err, SLUICE_ERR_IO, "%s: %s", path, strerror(errno));
-    print(r, f);
+    print(result, f);
     bool failed = ferror(f);
     FAIL_IF(fclose(f) != 0 || failed, err, SLUICE_ERR_IO, "%s: %s", path, strerror(errno));
     return SLUICE_OK;
@@ -176,8 +138,8 @@ static int report(struct bench *b)
 {
     struct sluice_error err;
     bench_print(&b->result, stdout);
-    if (write_file(options_text(b->o, OPT_CSV, NULL), &b->result, bench_csv, &err) == SLUICE_OK &&
-        write_file(options_text(b->o, OPT_SVG, NULL), &b->result, bench_svg, &err) == SLUICE_OK)
+    if (bench_write(options_text(b->o, OPT_CSV, NULL), bench_csv, &b->result, &err) == SLUICE_OK &&
+        bench_write(options_text(b->o, OPT_SVG, NULL), bench_svg, &b->result, &err) == SLUICE_OK)
         return EXIT_OK;
     cmd_error(b->o, &err);
     return EXIT_FAILED;
@@ -188,6 +150,8 @@ int cmd_bench(const struct options *o)
     struct bench b = {.o = o};
     struct sluice_options engine;
     struct sluice_error err;
+    if (options_flag(o, OPT_OPS))
+        return bench_ops_main(o);
     if (parse_frontiers(&b, &err) != SLUICE_OK)
         return cmd_usage(o, "%s", err.message);
     cmd_engine_options(o, &engine);

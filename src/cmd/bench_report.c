@@ -10,7 +10,7 @@ static double decode_rate(const struct bench_row *w)
 
 static double prefill_rate(const struct bench_row *w)
 {
-    return (double)w->prefill_tokens / w->prefill_s;
+    return w->prefill_s > 0 ? (double)w->prefill_tokens / w->prefill_s : 0;
 }
 
 static double decode_bytes_s(const struct bench_result *r, const struct bench_row *w)
@@ -26,16 +26,19 @@ static void print_stages(const struct bench_row *w, FILE *to)
         double total = 0;
         for (int i = 0; i < SLUICE_STAGES; i++)
             total += stages[k][i];
+        if (total == 0)
+            continue;
         fprintf(to, "          %s:", names[k]);
-        for (int i = 0; i < SLUICE_STAGES && total > 0; i++)
+        for (int i = 0; i < SLUICE_STAGES; i++)
             fprintf(to, " %s %.1f %%%s", sluice_stage_name((enum sluice_stage)i),
                     100 * stages[k][i] / total, i + 1 < SLUICE_STAGES ? "," : "");
         fputc('\n', to);
     }
 }
 
-void bench_print(const struct bench_result *r, FILE *to)
+void bench_print(const void *result, FILE *to)
 {
+    const struct bench_result *r = result;
     const struct sluice_info *info = r->info;
     fprintf(to, "model     %s (%s), %.2f GB\n", info->name, info->family,
             (double)info->weight_bytes / 1e9);
@@ -49,16 +52,22 @@ void bench_print(const struct bench_result *r, FILE *to)
     fprintf(to, " context   prefill t/s   decode t/s     GB/s   of read   logits\n");
     for (int i = 0; i < r->n; i++) {
         const struct bench_row *w = &r->row[i];
-        fprintf(to, "%8" PRId64 "  %12.2f %12.2f %8.2f    %4.0f %%   %016" PRIx64 "\n",
-                w->context, prefill_rate(w), decode_rate(w), decode_bytes_s(r, w) / 1e9,
+        fprintf(to, "%8" PRId64 "  ", w->context);
+        if (w->prefill_s > 0)
+            fprintf(to, "%12.2f", prefill_rate(w));
+        else
+            fprintf(to, "%12s", "-");
+        fprintf(to, " %12.2f %8.2f    %4.0f %%   %016" PRIx64 "\n",
+                decode_rate(w), decode_bytes_s(r, w) / 1e9,
                 100 * decode_bytes_s(r, w) / r->read_bytes_s, w->hash);
         if (r->profile)
             print_stages(w, to);
     }
 }
 
-void bench_csv(const struct bench_result *r, FILE *to)
+void bench_csv(const void *result, FILE *to)
 {
+    const struct bench_result *r = result;
     fprintf(to, "context,prefill_tokens,prefill_s,prefill_tps,decode_tokens,decode_s,decode_tps,"
                 "decode_gbps,read_gbps,logits");
     for (int i = 0; i < SLUICE_STAGES && r->profile; i++)
@@ -122,8 +131,9 @@ static void scale(const struct bench_result *r, rate_fn *rate, const char *colou
                 left ? "end" : "start", most * i / 4);
 }
 
-void bench_svg(const struct bench_result *r, FILE *to)
+void bench_svg(const void *result, FILE *to)
 {
+    const struct bench_result *r = result;
     static const char blue[] = "#1f6fb4", red[] = "#c8442b";
     fprintf(to,
             "<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%d' "

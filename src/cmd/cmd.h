@@ -22,13 +22,14 @@ struct command {
     const char *summary;     /* one line of `sluice --help` */
     const char *args;        /* after "[options]" in the usage line, or NULL */
     const char *about;       /* paragraph of its help, or NULL */
-    int max_args;            /* positional arguments it takes */
+    int max_args;            /* positional arguments it takes, or OPTIONS_PASS_ON */
     enum command_bit bit;
     int (*fn)(const struct options *o);
 };
 
 int cmd_run(const struct options *o);
 int cmd_serve(const struct options *o);
+int cmd_launch(const struct options *o);
 int cmd_kv_list(const struct options *o);
 int cmd_kv_verify(const struct options *o);
 int cmd_kv_prune(const struct options *o);

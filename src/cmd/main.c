@@ -17,12 +17,19 @@ static const struct command commands[] = {
      "Messages below http://ADDRESS:PORT/v1; / is a page to chat. SIGTERM lets running\n"
      "requests end.",
      0, CMD_SERVE, cmd_serve},
+    {"launch", "start a coding agent that uses this server", "CLIENT [ARGUMENTS]",
+     "CLIENT is codex, claude, opencode or pi; what follows it is the client's own. It\n"
+     "uses the server at --host and --port. If none runs there, one is started with\n"
+     "the options below, and ended with the client. The client's files stay as they\n"
+     "are.",
+     OPTIONS_PASS_ON, CMD_LAUNCH, cmd_launch},
     {"inspect", "what a model file holds and the memory it needs", "[FILE]", NULL, 1, CMD_INSPECT,
      cmd_inspect},
     {"bench", "how fast this machine runs a model", NULL,
      "At each frontier: the rest of the context is read, some tokens are decoded, and\n"
      "speed is set against the machine's own read bandwidth, measured first. The hash\n"
-     "of the last logits is the same on every run and machine.",
+     "of the last logits is the same on every run and machine.\n"
+     "With --ops, each op of a step is timed alone.",
      0, CMD_BENCH, cmd_bench},
     {"kv list", "conversations kept on disk", "DIR",
      "One line a record: kind, tokens, size, days since its last use, file.", 1, CMD_KV_LIST,

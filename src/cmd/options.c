@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <unistd.h>
 
 #include "base/check.h"
 
@@ -31,9 +32,11 @@ struct option_row {
     const char *words;       /* "a|b" of a choice */
 };
 
+/* `launch` may start a server. */
+#define SERVES (CMD_SERVE | CMD_LAUNCH)
 #define ENGINE (CMD_RUN | CMD_LOGITS | CMD_DRAFT | CMD_TOKENIZE | CMD_DETOKENIZE | CMD_GENERATE | \
-                CMD_SERVE | CMD_BENCH)
-#define FORWARD (CMD_RUN | CMD_LOGITS | CMD_DRAFT | CMD_GENERATE | CMD_SERVE | CMD_BENCH)
+                SERVES | CMD_BENCH)
+#define FORWARD (CMD_RUN | CMD_LOGITS | CMD_DRAFT | CMD_GENERATE | SERVES | CMD_BENCH)
 #define SAMPLES (CMD_RUN | CMD_GENERATE)
 #define EVERY 0xffffffffu
 #define MANY 9007199254740992.0   /* 2^53: every integer up to it is a double */
@@ -47,19 +50,19 @@ static const struct option_row rows[OPT_COUNT] = {
         FORWARD | CMD_INSPECT, TYPE_TEXT, 0, 0, NULL},
     [OPT_CTX] = {"ctx", 'c', "SLUICE_CTX", "TOKENS", "32768, or the model's if less",
         "most tokens of one conversation, e.g. 65536 or 64K",
-        SAMPLES | CMD_INSPECT | CMD_SERVE, TYPE_SIZE, 1, LIMIT_CONTEXT, NULL},
+        SAMPLES | CMD_INSPECT | SERVES, TYPE_SIZE, 1, LIMIT_CONTEXT, NULL},
     [OPT_KV] = {"kv", 0, "SLUICE_KV", "FORMAT", "fp8",
         "rows of the KV memory: fp8 as the model was trained, or exact",
         FORWARD | CMD_INSPECT, TYPE_CHOICE, 0, 0, "fp8|exact"},
     [OPT_KV_MEMORY] = {"kv-memory", 0, "SLUICE_KV_MEMORY", "SIZE", "a share of what is free",
         "memory of all conversations together, e.g. 4G or 512M",
-        SAMPLES | CMD_SERVE, TYPE_SIZE, 1, MANY, NULL},
+        SAMPLES | SERVES, TYPE_SIZE, 1, MANY, NULL},
     [OPT_KV_DIR] = {"kv-dir", 0, "SLUICE_KV_DIR", "DIR", NULL,
         "keeps conversations in this folder too, so that a restart goes on without reading them",
-        CMD_RUN | CMD_SERVE, TYPE_TEXT, 0, 0, NULL},
+        CMD_RUN | SERVES, TYPE_TEXT, 0, 0, NULL},
     [OPT_KV_SIZE] = {"kv-size", 0, "SLUICE_KV_SIZE", "SIZE", "16G",
         "most that the folder may take, e.g. 100G",
-        CMD_RUN | CMD_SERVE | CMD_KV_PRUNE, TYPE_SIZE, 1, MANY, NULL},
+        CMD_RUN | SERVES | CMD_KV_PRUNE, TYPE_SIZE, 1, MANY, NULL},
     [OPT_THREADS] = {"threads", 't', "SLUICE_THREADS", "N", "one per core", "threads that compute",
         FORWARD, TYPE_INT, 1, 256, NULL},
     [OPT_BACKEND] = {"backend", 0, "SLUICE_BACKEND", "NAME", "auto",
@@ -73,7 +76,7 @@ static const struct option_row rows[OPT_COUNT] = {
         FORWARD, TYPE_INT, 1, 65536, NULL},
     [OPT_PARALLEL] = {"parallel", 0, "SLUICE_PARALLEL", "N", "8; 64 of the server",
         "requests that run at once",
-        CMD_GENERATE | CMD_SERVE, TYPE_INT, 1, LIMIT_CMD_PARALLEL, NULL},
+        CMD_GENERATE | SERVES, TYPE_INT, 1, LIMIT_CMD_PARALLEL, NULL},
     [OPT_PROMPT] = {"prompt", 'p', NULL, "TEXT", NULL,
         "the message; without it, --file or piped input, a conversation begins",
         CMD_RUN, TYPE_TEXT, 0, 0, NULL},
@@ -102,8 +105,16 @@ static const struct option_row rows[OPT_COUNT] = {
     [OPT_DECODE] = {"decode", 0, NULL, "TOKENS", "32",
         "tokens to decode at each frontier",
         CMD_BENCH, TYPE_INT, 1, 4096, NULL},
+    [OPT_RANDOM_PAST] = {"random-past", 0, NULL, NULL, NULL,
+        "reads nothing: each frontier is reached with random KV rows, which cost as much to "
+        "decode after as real ones",
+        CMD_BENCH, TYPE_FLAG, 0, 0, NULL},
     [OPT_PROFILE] = {"profile", 0, NULL, NULL, NULL,
         "also the share of each part of a step",
+        CMD_BENCH, TYPE_FLAG, 0, 0, NULL},
+    [OPT_OPS] = {"ops", 0, NULL, NULL, NULL,
+        "times each op alone instead, with random weights and the sizes of the model that -m "
+        "names, or of Flash",
         CMD_BENCH, TYPE_FLAG, 0, 0, NULL},
     [OPT_CSV] = {"csv", 0, NULL, "FILE", NULL,
         "writes the table as comma-separated values",
@@ -152,12 +163,12 @@ static const struct option_row rows[OPT_COUNT] = {
         CMD_RUN, TYPE_LIST, 0, 0, NULL},
     [OPT_HOST] = {"host", 0, "SLUICE_HOST", "ADDRESS", "127.0.0.1",
         "where to listen; beyond this machine only with API keys or --no-api-key",
-        CMD_SERVE, TYPE_TEXT, 0, 0, NULL},
+        SERVES, TYPE_TEXT, 0, 0, NULL},
     [OPT_PORT] = {"port", 0, "SLUICE_PORT", "N", "8000", "0: one that is free",
-        CMD_SERVE, TYPE_INT, 0, 65535, NULL},
+        SERVES, TYPE_INT, 0, 65535, NULL},
     [OPT_API_KEY_FILE] = {"api-key-file", 0, "SLUICE_API_KEY_FILE", "FILE", NULL,
         "one key per line; requests must bring one of them",
-        CMD_SERVE, TYPE_TEXT, 0, 0, NULL},
+        SERVES, TYPE_TEXT, 0, 0, NULL},
     [OPT_NO_API_KEY] = {"no-api-key", 0, NULL, NULL, NULL,
         "lets other machines in without a key",
         CMD_SERVE, TYPE_FLAG, 0, 0, NULL},
@@ -189,12 +200,12 @@ static const struct option_row rows[OPT_COUNT] = {
         CMD_SERVE, TYPE_FLAG, 0, 0, NULL},
     [OPT_TRACE] = {"trace", 0, NULL, "FILE", NULL,
         "writes requests and answers to FILE (mode 0600)",
-        CMD_SERVE, TYPE_TEXT, 0, 0, NULL},
+        SERVES, TYPE_TEXT, 0, 0, NULL},
     [OPT_JSON_LOG] = {"json-log", 0, "SLUICE_JSON_LOG", NULL, NULL, "log lines are JSON",
         CMD_SERVE, TYPE_FLAG, 0, 0, NULL},
     [OPT_SCRIPT] = {"script", 0, NULL, "FILE", NULL,
         "answers from FILE instead of a model, for tests of clients",
-        CMD_SERVE, TYPE_TEXT, 0, 0, NULL},
+        SERVES, TYPE_TEXT, 0, 0, NULL},
     [OPT_QUIET] = {"quiet", 'q', "SLUICE_QUIET", NULL, NULL,
         "nothing on standard error but errors",
         ENGINE, TYPE_FLAG, 0, 0, NULL},
@@ -469,6 +480,11 @@ static enum sluice_status parse_words(struct parser *p, struct sluice_error *err
             TRY(parse_long(p, word + 2, err));
         } else if (!options_over && word[0] == '-' && word[1]) {
             TRY(parse_letters(p, word + 1, err));
+        } else if (p->command->max_args == OPTIONS_PASS_ON) {
+            p->out->arg[p->out->n_arg++] = word;
+            p->out->rest = p->argv + p->at + 1;
+            p->out->n_rest = p->argc - p->at - 1;
+            return SLUICE_OK;
         } else {
             FAIL_IF(p->out->n_arg == p->command->max_args, err, SLUICE_ERR_ARG,
                     "unexpected argument '%s'", word);
@@ -524,6 +540,27 @@ double options_real(const struct options *o, enum option_id id, double other)
 bool options_flag(const struct options *o, enum option_id id)
 {
     return options_given(o, id) && o->value[id].integer != 0;
+}
+
+bool options_find_program(const char *name, char *path, size_t size)
+{
+    const char *folders = getenv("PATH");
+    while (folders && *folders) {
+        size_t len = strcspn(folders, ":");
+        int n = snprintf(path, size, "%.*s/%s", (int)len, folders, name);
+        if (len > 0 && n > 0 && (size_t)n < size && access(path, X_OK) == 0)
+            return true;
+        folders += len;
+        folders += *folders == ':';
+    }
+    return false;
+}
+
+bool options_temp_name(const char *name, char *path, size_t size)
+{
+    const char *folder = getenv("TMPDIR");
+    int n = snprintf(path, size, "%s/%s", folder && *folder ? folder : "/tmp", name);
+    return n > 0 && (size_t)n < size;
 }
 
 const char *options_notify_socket(void)

@@ -29,6 +29,7 @@ enum command_bit {
     CMD_KV_LIST = 1 << 11,
     CMD_KV_VERIFY = 1 << 12,
     CMD_KV_PRUNE = 1 << 13,
+    CMD_LAUNCH = 1 << 14,
 };
 
 enum option_id {
@@ -58,7 +59,9 @@ enum option_id {
     /* bench */
     OPT_FRONTIERS,
     OPT_DECODE,
+    OPT_RANDOM_PAST,
     OPT_PROFILE,
+    OPT_OPS,
     OPT_CSV,
     OPT_SVG,
     /* thinking */
@@ -115,7 +118,12 @@ struct options {
     int n_stop;
     const char *arg[4];      /* positional arguments */
     int n_arg;
+    char **rest;             /* what follows the first one where it is another program's */
+    int n_rest;
 };
+
+/* max_args of a command whose first argument is another program: what follows is options.rest. */
+#define OPTIONS_PASS_ON (-1)
 
 /* What parsing needs to know of a command. */
 struct options_command {
@@ -138,6 +146,10 @@ int64_t options_int(const struct options *o, enum option_id id, int64_t other);
 double options_real(const struct options *o, enum option_id id, double other);
 bool options_flag(const struct options *o, enum option_id id);
 
+/* The path of a program on the PATH; false if there is none. */
+bool options_find_program(const char *name, char *path, size_t size);
+/* A path in the folder for temporary files; false if it does not fit. */
+bool options_temp_name(const char *name, char *path, size_t size);
 /* Where systemd wants to hear of the program's state, or NULL. */
 const char *options_notify_socket(void);
 

@@ -116,6 +116,14 @@ enum sluice_status sluice_session_rewind(struct sluice_session *s, int64_t lengt
     return kv_state_truncate(s->kv, length, err);
 }
 
+enum sluice_status sluice_session_random_past(struct sluice_session *s, int64_t length,
+                                              struct sluice_error *err)
+{
+    FAIL_IF(length < 0, err, SLUICE_ERR_ARG, "random past: expected 0 tokens or more, found %lld",
+            (long long)length);
+    return kv_state_random(s->kv, &s->e->shape, /*lo=*/0, length, err);
+}
+
 static enum sluice_status open_draft(struct sluice *e, struct sluice_error *err)
 {
     FAIL_IF(!e->mtp_weights, err, SLUICE_ERR_STATE, "%s has no MTP block: name a file that has one",

@@ -101,4 +101,9 @@ void kv_state_page_write(struct kv_state *kv, int32_t j, const void *bytes);
 void kv_state_fixed_read(const struct kv_state *kv, void *bytes);
 void kv_state_fixed_write(struct kv_state *kv, const void *bytes, int64_t n_tokens);
 
+/* For measurements: the sequence becomes n tokens long, with rows of random valid bits in place of
+ * a past. s and lo are those of its layout. Not for a sequence that anybody reads the text of. */
+enum sluice_status kv_state_random(struct kv_state *kv, const struct shape *s, int lo, int64_t n,
+                                   struct sluice_error *err);
+
 #endif

@@ -1,17 +1,21 @@
 /* os/pool.c - see pool.h.
  *
- * Invariants: (1) `job` fields change only while no worker is inside the loop (n_inside == 0),
- * before epoch is raised;
- *             (2) a worker enters loop e once, when it sees epoch == e, and leaves by lowering
- *                 n_inside;
+ * The gate is one word: number of the loop, a bit that says whether it is closed, and how many
+ * workers are inside.
+ *
+ * Invariants: (1) the fields of a loop change only while its gate is closed and nobody is inside;
+ *             (2) a worker enters an open loop by raising the count, at most once a loop, and
+ *                 leaves by lowering it; nobody enters a closed one;
  *             (3) every item in [0, n) is claimed exactly once, from `next`.
  *
- *   worker:  ASLEEP --epoch raised--> INSIDE --no items left--> SPINNING --timeout--> ASLEEP
- *                                        ^------ epoch raised ------+
+ *   worker:  ASLEEP --open gate--> INSIDE --no items left--> SPINNING --timeout--> ASLEEP
+ *                                     ^------ open gate ------+
  *
- * The caller publishes the job by raising epoch, works itself, then waits until n_inside is 0. A
- * worker spins for a short while after a loop, since the loops of one forward pass follow each
- * other within microseconds; it does not spin when there are more threads than CPUs. */
+ * The caller opens the gate, works itself, closes the gate when no item is left to claim, and waits
+ * until nobody is inside: so it waits for pieces that are being worked on, and never for a worker
+ * that is still waking up or has no CPU. A worker spins for a short while after a loop, since the
+ * loops of one forward pass follow each other within microseconds; it does not spin when there are
+ * more threads than CPUs. */
 #include "os/pool.h"
 
 #include <pthread.h>
@@ -23,6 +27,14 @@
 #include "base/check.h"
 
 #define SPIN_ROUNDS 4000
+/* A claim takes the part 1 / (threads * LEFT_PARTS) of the items that are left, so that pieces are
+ * long at first and short at the end, where threads would wait for each other. */
+#define LEFT_PARTS 4
+
+/* The gate: | loop number, 32 bits | closed | workers inside, 31 bits | */
+#define GATE_CLOSED ((uint64_t)1 << 31)
+#define GATE_INSIDE (GATE_CLOSED - 1)
+#define GATE_LOOP ((uint64_t)1 << 32)
 
 struct worker {
     struct pool *pool;
@@ -36,14 +48,13 @@ struct pool {
     struct worker *workers;
     /* owner thread */
     bool running;
-    /* the job: written by the caller before epoch is raised */
+    /* the loop: written by the caller before the gate opens */
     int64_t n, grain;
     pool_fn fn;
     void *arg;
     /* shared */
     _Alignas(64) _Atomic int64_t next;
-    _Alignas(64) _Atomic uint32_t epoch;
-    _Atomic int n_inside;
+    _Alignas(64) _Atomic uint64_t gate;
     _Atomic bool stop;
     /* under lock */
     pthread_mutex_t lock;
@@ -60,40 +71,74 @@ static inline void spin_hint(void)
 #endif
 }
 
-static void work(struct pool *p, int worker)
+static bool claim(struct pool *p, int64_t *first, int64_t *last)
 {
-    for (;;) {
-        int64_t first = atomic_fetch_add_explicit(&p->next, p->grain, memory_order_relaxed);
-        if (first >= p->n)
-            return;
-        int64_t last = p->n - first < p->grain ? p->n : first + p->grain;
-        p->fn(p->arg, first, last, worker);
-    }
+    int64_t at = atomic_load_explicit(&p->next, memory_order_relaxed);
+    do {
+        int64_t left = p->n - at, piece = left / (LEFT_PARTS * p->n_threads);
+        if (left <= 0)
+            return false;
+        piece = piece > p->grain ? piece : p->grain;
+        *last = left < piece ? p->n : at + piece;
+    } while (!atomic_compare_exchange_weak_explicit(&p->next, &at, *last, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    *first = at;
+    return true;
 }
 
-/* Returns when epoch differs from `seen`, or the pool stops. */
-static void wait_for_job(struct pool *p, uint32_t seen)
+static void work(struct pool *p, int worker)
 {
-    for (int i = 0; i < p->spin_rounds; i++) {
-        if (atomic_load_explicit(&p->epoch, memory_order_acquire) != seen)
-            return;
-        spin_hint();
+    int64_t first, last;
+    while (claim(p, &first, &last))
+        p->fn(p->arg, first, last, worker);
+}
+
+static uint32_t loop_of(uint64_t gate)
+{
+    return (uint32_t)(gate >> 32);
+}
+
+/* Enters a loop other than `seen`, if one is open. The load is not relaxed: a worker that has said
+ * that it sleeps must see a gate that was opened before the caller looked for sleepers. */
+static bool enter(struct pool *p, uint32_t *seen)
+{
+    uint64_t gate = atomic_load(&p->gate);
+    while (loop_of(gate) != *seen && !(gate & GATE_CLOSED)) {
+        if (atomic_compare_exchange_weak_explicit(&p->gate, &gate, gate + 1, memory_order_acquire,
+                                                  memory_order_relaxed)) {
+            *seen = loop_of(gate);
+            return true;
+        }
     }
-    pthread_mutex_lock(&p->lock);
-    atomic_fetch_add(&p->n_asleep, 1);
-    while (atomic_load(&p->epoch) == seen)
-        pthread_cond_wait(&p->wake, &p->lock);
-    atomic_fetch_sub(&p->n_asleep, 1);
-    pthread_mutex_unlock(&p->lock);
+    return false;
 }
 
 static void leave(struct pool *p)
 {
-    if (atomic_fetch_sub_explicit(&p->n_inside, 1, memory_order_acq_rel) != 1)
+    uint64_t left = atomic_fetch_sub_explicit(&p->gate, 1, memory_order_release) - 1;
+    if (!(left & GATE_CLOSED) || (left & GATE_INSIDE))
         return;
     pthread_mutex_lock(&p->lock);
     pthread_cond_signal(&p->idle);
     pthread_mutex_unlock(&p->lock);
+}
+
+/* Returns inside a loop, or false when the pool stops. */
+static bool wait_for_loop(struct pool *p, uint32_t *seen)
+{
+    for (int i = 0; i < p->spin_rounds; i++) {
+        if (enter(p, seen))
+            return true;
+        spin_hint();
+    }
+    bool inside = false;
+    pthread_mutex_lock(&p->lock);
+    atomic_fetch_add(&p->n_asleep, 1);
+    while (!atomic_load(&p->stop) && !(inside = enter(p, seen)))
+        pthread_cond_wait(&p->wake, &p->lock);
+    atomic_fetch_sub(&p->n_asleep, 1);
+    pthread_mutex_unlock(&p->lock);
+    return inside;
 }
 
 static void *worker_main(void *arg)
@@ -101,20 +146,15 @@ static void *worker_main(void *arg)
     struct worker *w = arg;
     struct pool *p = w->pool;
     uint32_t seen = 0;
-    for (;;) {
-        wait_for_job(p, seen);
-        seen++;
-        if (atomic_load(&p->stop))
-            return NULL;
+    while (wait_for_loop(p, &seen)) {
         work(p, w->index);
         leave(p);
     }
+    return NULL;
 }
 
-/* Publishes a new epoch and wakes whoever sleeps. */
-static void raise_epoch(struct pool *p)
+static void wake_sleepers(struct pool *p)
 {
-    atomic_fetch_add(&p->epoch, 1);
     if (atomic_load(&p->n_asleep) == 0)
         return;
     pthread_mutex_lock(&p->lock);
@@ -122,15 +162,21 @@ static void raise_epoch(struct pool *p)
     pthread_mutex_unlock(&p->lock);
 }
 
-static void wait_until_idle(struct pool *p)
+static bool is_empty(struct pool *p)
 {
+    return (atomic_load_explicit(&p->gate, memory_order_acquire) & GATE_INSIDE) == 0;
+}
+
+static void close_gate(struct pool *p)
+{
+    atomic_fetch_or(&p->gate, GATE_CLOSED);
     for (int i = 0; i < p->spin_rounds; i++) {
-        if (atomic_load_explicit(&p->n_inside, memory_order_acquire) == 0)
+        if (is_empty(p))
             return;
         spin_hint();
     }
     pthread_mutex_lock(&p->lock);
-    while (atomic_load_explicit(&p->n_inside, memory_order_acquire) != 0)
+    while (!is_empty(p))
         pthread_cond_wait(&p->idle, &p->lock);
     pthread_mutex_unlock(&p->lock);
 }
@@ -152,10 +198,12 @@ void pool_run(struct pool *p, int64_t n, int64_t grain, pool_fn fn, void *arg)
     p->fn = fn;
     p->arg = arg;
     atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->n_inside, p->n_started, memory_order_relaxed);
-    raise_epoch(p);
+    uint64_t closed = atomic_load_explicit(&p->gate, memory_order_relaxed);
+    SLUICE_ASSERT((closed & GATE_CLOSED) && (closed & GATE_INSIDE) == 0);
+    atomic_store(&p->gate, (closed & ~GATE_CLOSED) + GATE_LOOP);
+    wake_sleepers(p);
     work(p, 0);
-    wait_until_idle(p);
+    close_gate(p);
     p->running = false;
 }
 
@@ -205,7 +253,8 @@ enum sluice_status pool_open(int n_threads, bool pin, struct pool **out, struct 
                            n_threads);
     }
     *p = (struct pool){.n_threads = n_threads, .workers = workers,
-                       .spin_rounds = n_threads <= n_cpus ? SPIN_ROUNDS : 0};
+                       .spin_rounds = n_threads <= n_cpus ? SPIN_ROUNDS : 0,
+                       .gate = GATE_CLOSED};
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     pthread_cond_init(&p->idle, NULL);
@@ -230,7 +279,7 @@ void pool_close(struct pool *p)
         return;
     SLUICE_ASSERT(!p->running);
     atomic_store(&p->stop, true);
-    raise_epoch(p);
+    wake_sleepers(p);
     for (int i = 1; i <= p->n_started; i++)
         pthread_join(p->workers[i].thread, NULL);
     pthread_cond_destroy(&p->idle);

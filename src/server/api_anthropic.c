@@ -327,7 +327,7 @@ static void write_head(struct buf *out, const struct reply *r)
     json_member(out, "model", str_of(r->model));
 }
 
-enum open_block { NO_BLOCK, THINKING_BLOCK, TEXT_BLOCK };
+enum open_block { NO_BLOCK, THINKING_BLOCK, TEXT_BLOCK, CALL_BLOCK };
 
 struct stream {
     enum open_block open;
@@ -381,7 +381,7 @@ static void delta(const struct stream *s, const char *type, const char *key, str
     sse_end(out);
 }
 
-static void send_call(struct stream *s, const struct reply *r, const struct event_out *e,
+static void open_call(struct stream *s, const struct reply *r, const struct event_out *e,
                       struct buf *out)
 {
     const struct answer_call *call = &e->answer->call[e->call];
@@ -395,11 +395,8 @@ static void send_call(struct stream *s, const struct reply *r, const struct even
     json_member(out, "name", str_of(ask_client_name(r->ask, call->name, &space)));
     buf_add_str(out, ", \"input\": {}}}");
     sse_end(out);
+    s->open = CALL_BLOCK;
     s->n++;
-    delta(s, "input_json_delta", "partial_json", buf_text(&call->args), out);
-    sse_begin(out, "content_block_stop");
-    buf_addf(out, "{\"type\": \"content_block_stop\", \"index\": %d}", s->n - 1);
-    sse_end(out);
 }
 
 static void begin(void *state, const struct reply *r, struct buf *out)
@@ -426,8 +423,14 @@ static void event(void *state, const struct reply *r, const struct event_out *e,
         open_block(s, e->answer, TEXT_BLOCK, out);
         delta(s, "text_delta", "text", e->text, out);
         break;
-    case EVENT_CALL:
-        send_call(s, r, e, out);
+    case EVENT_CALL_BEGIN:
+        open_call(s, r, e, out);
+        break;
+    case EVENT_CALL_ARGS:
+        delta(s, "input_json_delta", "partial_json", e->text, out);
+        break;
+    case EVENT_CALL_END:
+        close_block(s, e->answer, out);
         break;
     case EVENT_END:
         if (s->n == 0)

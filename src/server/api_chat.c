@@ -165,12 +165,13 @@ static void write_logprobs(struct buf *out, const struct reply *r, const struct 
     buf_add_str(out, ", \"refusal\": null}");
 }
 
-static void write_call(struct buf *out, const struct ask *ask, const struct answer_call *call)
+static void write_call(struct buf *out, const struct ask *ask, const struct answer_call *call,
+                       struct str args)
 {
     const char *space;
     buf_addf(out, "\"id\": \"%s\", \"type\": \"function\", \"function\": {\"name\": ", call->id);
     json_text_write_str(out, str_of(ask_client_name(ask, call->name, &space)));
-    json_member(out, "arguments", buf_text(&call->args));
+    json_member(out, "arguments", args);
     buf_add_str(out, "}");
 }
 
@@ -194,8 +195,13 @@ static void begin(void *state, const struct reply *r, struct buf *out)
 static void event(void *state, const struct reply *r, const struct event_out *e, struct buf *out)
 {
     const char *finish = NULL;
+    /* Calls have no end of their own here; it may still have log-probabilities to tell. */
+    if (e->kind == EVENT_CALL_END && e->token >= e->answer->n_token)
+        return;
     open_chunk(out, r, e->index);
     switch (e->kind) {
+    case EVENT_CALL_END:
+        break;
     case EVENT_REASONING:
         buf_add_str(out, "\"reasoning_content\": ");
         json_text_write_str(out, e->text);
@@ -204,10 +210,15 @@ static void event(void *state, const struct reply *r, const struct event_out *e,
         buf_add_str(out, "\"content\": ");
         json_text_write_str(out, e->text);
         break;
-    case EVENT_CALL:
+    case EVENT_CALL_BEGIN:
         buf_addf(out, "\"tool_calls\": [{\"index\": %d, ", e->call);
-        write_call(out, r->ask, &e->answer->call[e->call]);
+        write_call(out, r->ask, &e->answer->call[e->call], STR_LIT(""));
         buf_add_str(out, "}]");
+        break;
+    case EVENT_CALL_ARGS:
+        buf_addf(out, "\"tool_calls\": [{\"index\": %d, \"function\": {\"arguments\": ", e->call);
+        json_text_write_str(out, e->text);
+        buf_add_str(out, "}}]");
         break;
     case EVENT_END:
         finish = answer_finish_word(e->answer);
@@ -274,7 +285,7 @@ static void write_choice(struct buf *out, const struct reply *r, int i)
     buf_add_str(out, ", \"refusal\": null");
     for (int k = 0; k < a->n_call; k++) {
         buf_add_str(out, k ? ", {" : ", \"tool_calls\": [{");
-        write_call(out, r->ask, &a->call[k]);
+        write_call(out, r->ask, &a->call[k], buf_text(&a->call[k].args));
         buf_add_str(out, k + 1 < a->n_call ? "}" : "}]");
     }
     buf_add_str(out, "}, \"logprobs\": ");

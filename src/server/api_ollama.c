@@ -92,13 +92,15 @@ static void write_done(struct buf *out, const struct reply *r)
 
 static void event(void *state, const struct reply *r, const struct event_out *e, struct buf *out)
 {
-    if (e->kind == EVENT_END)
+    /* Its calls are sent whole. */
+    bool call = e->kind == EVENT_CALL_END && !e->answer->call[e->call].broken;
+    if (e->kind != EVENT_CONTENT && e->kind != EVENT_REASONING && !call)
         return;
     head(out, r);
     json_member(out, "content", e->kind == EVENT_CONTENT ? e->text : STR_LIT(""));
     if (e->kind == EVENT_REASONING)
         json_member(out, "thinking", e->text);
-    if (e->kind == EVENT_CALL)
+    if (call)
         write_calls(out, e->answer, e->call, e->call + 1);
     buf_add_str(out, "}, \"done\": false}\n");
 }

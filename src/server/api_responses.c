@@ -142,8 +142,11 @@ static void write_item(struct buf *out, const struct reply *r, const struct stre
                                                                           : "function_call";
     buf_add_str(out, "{\"id\": \"");
     write_id(out, r, s, index);
+    bool broken = item->kind == ITEM_CALL && r->answer[0].call[item->call].broken;
     buf_addf(out, "\", \"type\": \"%s\", \"status\": \"%s\"", type,
-             done ? "completed" : "in_progress");
+             !done    ? "in_progress"
+             : broken ? "incomplete"
+                      : "completed");
     switch (item->kind) {
     case ITEM_REASONING:
         write_reasoning(out, r, done);
@@ -345,6 +348,39 @@ static void send_text(struct stream *s, const struct reply *r, const char *key, 
     sse_end(out);
 }
 
+/* "delta" or "done" of the last item, a call; text: JSON. */
+static void send_args(struct stream *s, const struct reply *r, const char *key, struct str text,
+                      struct buf *out)
+{
+    bool custom = is_custom(r, r->answer[0].call[s->item[s->n - 1].call].name);
+    bool done = strcmp(key, "done") == 0;
+    char type[64];
+    snprintf(type, sizeof type, "response.%s.%s",
+             custom ? "custom_tool_call_input" : "function_call_arguments", key);
+    open_inner(s, r, type, NULL, out);
+    buf_addf(out, ", \"%s\": ", !done ? "delta" : custom ? "input" : "arguments");
+    buf_add(out, text.at, text.len);
+    buf_add_str(out, "}");
+    sse_end(out);
+}
+
+/* A custom tool's input is one string among the arguments, known when they are whole. */
+static void close_call(struct stream *s, const struct reply *r, struct buf *out)
+{
+    const struct answer_call *call = &r->answer[0].call[s->item[s->n - 1].call];
+    struct buf text = {0};
+    if (call->broken)
+        return;
+    if (is_custom(r, call->name)) {
+        write_input(&text, call);
+        send_args(s, r, "delta", buf_text(&text), out);
+    } else {
+        json_text_write_str(&text, buf_text(&call->args));
+    }
+    send_args(s, r, "done", buf_text(&text), out);
+    buf_deinit(&text);
+}
+
 static void close_item(struct stream *s, const struct reply *r, struct buf *out)
 {
     const struct answer *a = &r->answer[0];
@@ -352,7 +388,9 @@ static void close_item(struct stream *s, const struct reply *r, struct buf *out)
         return;
     s->open = false;
     struct item *item = &s->item[s->n - 1];
-    if (item->kind == ITEM_MESSAGE) {
+    if (item->kind == ITEM_CALL) {
+        close_call(s, r, out);
+    } else if (item->kind == ITEM_MESSAGE) {
         send_text(s, r, "text",
                   (struct str){a->content.data ? a->content.data + item->from : "",
                                item->to - item->from},
@@ -384,31 +422,26 @@ static struct item *open_item(struct stream *s, const struct reply *r, enum item
     return item;
 }
 
-static void send_call(struct stream *s, const struct reply *r, int call, struct buf *out)
+static void open_call(struct stream *s, const struct reply *r, int call, struct buf *out)
 {
     close_item(s, r, out);
     struct item *item = add_item(s, ITEM_CALL);
     if (!item)
         return;
     item->call = call;
-    const struct answer_call *c = &r->answer[0].call[call];
-    bool custom = is_custom(r, c->name);
+    s->open = true;
     send_item(s, r, /*done=*/false, out);
-    for (int done = 0; done < 2; done++) {
-        char type[64];
-        snprintf(type, sizeof type, "response.%s.%s",
-                 custom ? "custom_tool_call_input" : "function_call_arguments",
-                 done ? "done" : "delta");
-        open_inner(s, r, type, NULL, out);
-        buf_addf(out, ", \"%s\": ", !done ? "delta" : custom ? "input" : "arguments");
-        if (custom)
-            write_input(out, c);
-        else
-            json_text_write_str(out, buf_text(&c->args));
-        buf_add_str(out, "}");
-        sse_end(out);
-    }
-    send_item(s, r, /*done=*/true, out);
+}
+
+static void add_args(struct stream *s, const struct reply *r, const struct event_out *e,
+                     struct buf *out)
+{
+    struct buf text = {0};
+    if (!s->open || is_custom(r, e->answer->call[e->call].name))
+        return;
+    json_text_write_str(&text, e->text);
+    send_args(s, r, "delta", buf_text(&text), out);
+    buf_deinit(&text);
 }
 
 static void begin(void *state, const struct reply *r, struct buf *out)
@@ -433,8 +466,14 @@ static void event(void *state, const struct reply *r, const struct event_out *e,
             send_text(s, r, "delta", e->text, out);
         }
         break;
-    case EVENT_CALL:
-        send_call(s, r, e->call, out);
+    case EVENT_CALL_BEGIN:
+        open_call(s, r, e->call, out);
+        break;
+    case EVENT_CALL_ARGS:
+        add_args(s, r, e, out);
+        break;
+    case EVENT_CALL_END:
+        close_item(s, r, out);
         break;
     case EVENT_END:
         if (s->n == 0)

@@ -12,7 +12,9 @@
 struct answer_call {
     char id[ANSWER_ID];
     char *name; /* as the model knows it */
-    struct buf args; /* a JSON object */
+    struct buf args; /* a JSON object when the call is whole */
+    bool broken; /* it was being sent when it turned out to be none, or the answer ended in it: its
+                    arguments stay an open JSON text, which no client can take for a call */
 };
 
 /* A token of the visible answer, with what was as likely. */
@@ -31,7 +33,7 @@ struct answer {
     int32_t n_token;
     struct sluice_logprob *top; /* [n_top] */
     int32_t n_top;
-    bool malformed; /* it holds a call that could not be read, as text */
+    bool malformed; /* it holds a call that could not be read: as text, or broken */
     bool done;
     enum sluice_finish finish;
     char *stop; /* the stop string found, or NULL */
@@ -41,7 +43,9 @@ struct answer {
 enum event_kind {
     EVENT_REASONING, /* text */
     EVENT_CONTENT, /* text */
-    EVENT_CALL, /* call: whole, so that what was sent never has to be taken back */
+    EVENT_CALL_BEGIN, /* call: its id and name */
+    EVENT_CALL_ARGS, /* call, text: the next piece of its arguments */
+    EVENT_CALL_END, /* call: whole or broken */
     EVENT_END, /* of this answer */
 };
 

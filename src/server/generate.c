@@ -2,7 +2,8 @@
  *
  * Invariants: (1) a gen lives until each of its choices got its end from the source, whether or not
  *                 the client is still there; x is NULL once it is not
- *             (2) a call is sent when it is whole; what turned out to be none is text
+ *             (2) a short call is sent when it is whole, and what turned out to be none is text; a
+ *                 long one is sent as it comes, and the answer ends where it turned out to be none
  *             (3) the source's thread only copies events into posts; all else is the loop's
  *
  *   job: READ (worker) --> generations: QUEUED --> PREFILL --> DECODE --> DONE
@@ -17,6 +18,9 @@
 #include "server/server_internal.h"
 #include "server/turns.h"
 #include "text/reasoning.h"
+
+/* Bytes of arguments from which a call is long: most malformed calls show before that. */
+#define CALL_LONG 128
 
 enum choice_state { CHOICE_QUEUED, CHOICE_PREFILL, CHOICE_DECODE, CHOICE_DONE };
 static const char *const state_names[] = {"queued", "prefill", "decode", "done"};
@@ -54,8 +58,9 @@ struct choice {
     struct reasoning parser;
     struct answer *answer;
     struct buf raw; /* everything that came, thinking and forced text included */
-    struct answer_call open; /* a call that has begun */
-    bool call_open, cut; /* cut: ended here, after its first call */
+    struct answer_call open; /* a call that has begun and was not shown */
+    bool call_open, call_shown; /* shown: it is the answer's last */
+    bool cut; /* nothing after this place is read */
     enum choice_state state;
     int64_t read, total, cached, place;
     int64_t n_token;
@@ -232,36 +237,93 @@ static void finish_all(struct gen *g)
 
 /* ---- events of one answer ---- */
 
-static void call_end(struct choice *c)
-{
-    struct answer *a = c->answer;
-    struct answer_call *call = realloc(a->call, ((size_t)a->n_call + 1) * sizeof *call);
-    c->call_open = false;
-    if (!call || buf_status(&c->open.args, NULL) != SLUICE_OK) {
-        a->call = call ? call : a->call;
-        c->lost = true;
-        return;
-    }
-    a->call = call;
-    call[a->n_call] = c->open;
-    c->open = (struct answer_call){0};
-    snprintf(call[a->n_call].id, ANSWER_ID, "%s", c->g->reply.ask->call_prefix);
-    size_t prefix = strlen(call[a->n_call].id);
-    server_random_id(call[a->n_call].id + prefix, 25);
-    a->n_call++;
-    emit(c, &(struct event_out){.kind = EVENT_CALL, .call = a->n_call - 1});
-    if (c->g->reply.ask->one_call) {
-        c->cut = true;
-        c->g->s->source.fn->cancel(c->r);
-    }
-}
-
 static void call_drop(struct choice *c)
 {
     free(c->open.name);
     buf_deinit(&c->open.args);
     c->open = (struct answer_call){0};
-    c->call_open = false;
+    c->call_open = c->call_shown = false;
+}
+
+static void call_begin(struct choice *c, struct str name)
+{
+    call_drop(c);
+    c->open.name = strndup(name.at, name.len);
+    c->call_open = c->open.name != NULL;
+    c->lost = c->lost || !c->call_open;
+}
+
+/* The open call becomes the answer's last, and is sent as far as it came. */
+static void call_show(struct choice *c)
+{
+    struct answer *a = c->answer;
+    struct answer_call *call = realloc(a->call, ((size_t)a->n_call + 1) * sizeof *call);
+    a->call = call ? call : a->call;
+    if (!call) {
+        c->lost = true;
+        call_drop(c);
+        return;
+    }
+    call += a->n_call;
+    *call = c->open;
+    c->open = (struct answer_call){0};
+    c->call_shown = true;
+    snprintf(call->id, ANSWER_ID, "%s", c->g->reply.ask->call_prefix);
+    size_t prefix = strlen(call->id);
+    server_random_id(call->id + prefix, 25);
+    a->n_call++;
+    emit(c, &(struct event_out){.kind = EVENT_CALL_BEGIN, .call = a->n_call - 1});
+    emit(c, &(struct event_out){.kind = EVENT_CALL_ARGS,
+                                .call = a->n_call - 1,
+                                .text = {call->args.data, call->args.len}});
+}
+
+static void call_args(struct choice *c, struct str text)
+{
+    struct answer *a = c->answer;
+    if (!c->call_open)
+        return;
+    struct buf *args = c->call_shown ? &a->call[a->n_call - 1].args : &c->open.args;
+    buf_add(args, text.at, text.len);
+    c->lost = c->lost || args->status != SLUICE_OK;
+    if (c->call_shown)
+        emit(c, &(struct event_out){.kind = EVENT_CALL_ARGS, .call = a->n_call - 1, .text = text});
+    else if (c->g->begun && args->len >= CALL_LONG)
+        call_show(c);
+}
+
+/* Nothing more of the answer is wanted. */
+static void cut(struct choice *c)
+{
+    c->cut = true;
+    if (c->r)
+        c->g->s->source.fn->cancel(c->r);
+}
+
+static void call_end(struct choice *c)
+{
+    if (!c->call_shown)
+        call_show(c);
+    if (!c->call_shown)
+        return;
+    c->call_open = c->call_shown = false;
+    emit(c, &(struct event_out){.kind = EVENT_CALL_END, .call = c->answer->n_call - 1});
+    if (c->g->reply.ask->one_call)
+        cut(c);
+}
+
+static void call_abort(struct choice *c)
+{
+    struct answer *a = c->answer;
+    a->malformed = true;
+    if (!c->call_shown) {
+        call_drop(c);
+        return;
+    }
+    a->call[a->n_call - 1].broken = true;
+    c->call_open = c->call_shown = false;
+    emit(c, &(struct event_out){.kind = EVENT_CALL_END, .call = a->n_call - 1});
+    cut(c);
 }
 
 static void on_answer(void *ctx, const struct answer_event *e)
@@ -280,20 +342,17 @@ static void on_answer(void *ctx, const struct answer_event *e)
         emit(c, &(struct event_out){.kind = EVENT_CONTENT, .text = e->text});
         break;
     case ANSWER_CALL_BEGIN:
-        call_drop(c);
-        c->open.name = strndup(e->text.at, e->text.len);
-        c->call_open = c->open.name != NULL;
+        call_begin(c, e->text);
         break;
     case ANSWER_CALL_ARGS:
-        buf_add(&c->open.args, e->text.at, e->text.len);
+        call_args(c, e->text);
         break;
     case ANSWER_CALL_END:
         if (c->call_open)
             call_end(c);
         break;
     case ANSWER_CALL_ABORT:
-        a->malformed = true;
-        call_drop(c);
+        call_abort(c);
         break;
     }
 }
@@ -419,15 +478,15 @@ static struct str calls_text(const struct choice *c)
 static void remember(struct choice *c)
 {
     const struct answer *a = c->answer;
-    if (a->n_call == 0)
-        return;
     struct json_object *calls = json_object_new_array();
     for (int i = 0; i < a->n_call; i++)
-        json_object_array_add(calls,
-                              turns_call(a->call[i].id, a->call[i].name,
-                                         (struct str){a->call[i].args.data, a->call[i].args.len}));
-    turns_remember(c->g->s->calls, calls, calls_text(c),
-                   (struct str){a->reasoning.data ? a->reasoning.data : "", a->reasoning.len});
+        if (!a->call[i].broken)
+            json_object_array_add(
+                calls, turns_call(a->call[i].id, a->call[i].name,
+                                  (struct str){a->call[i].args.data, a->call[i].args.len}));
+    if (json_object_array_length(calls) > 0)
+        turns_remember(c->g->s->calls, calls, calls_text(c),
+                       (struct str){a->reasoning.data ? a->reasoning.data : "", a->reasoning.len});
     json_object_put(calls);
 }
 
@@ -442,6 +501,7 @@ static void finish_answer(struct choice *c)
     a->usage = end->usage;
     a->stop = end->stop >= 0 ? g->reply.ask->stop[end->stop] : NULL;
     enum sluice_status st = SLUICE_OK;
+    bool was_cut = c->cut;
     if (g->reply.ask->messages && !c->cut) {
         if (a->finish == SLUICE_FINISH_STOP)
             repair(c);
@@ -450,7 +510,10 @@ static void finish_answer(struct choice *c)
     if (c->lost || buf_status(&a->content, NULL) != SLUICE_OK ||
         buf_status(&a->reasoning, NULL) != SLUICE_OK)
         st = status_fail(&err, SLUICE_ERR_NOMEM, -1, "out of memory for the answer");
-    if (a->n_call > 0 && (c->cut || a->finish == SLUICE_FINISH_STOP))
+    bool broken = a->n_call > 0 && a->call[a->n_call - 1].broken;
+    if (broken && (was_cut || a->finish != SLUICE_FINISH_CANCELLED))
+        a->finish = SLUICE_FINISH_LENGTH; /* what clients know of an answer that ends in a call */
+    else if (a->n_call > 0 && !broken && (was_cut || a->finish == SLUICE_FINISH_STOP))
         a->finish = SLUICE_FINISH_TOOL_CALLS;
     a->done = true;
     if (st != SLUICE_OK || a->finish == SLUICE_FINISH_ERROR) {

@@ -80,7 +80,13 @@ void trace_answer(struct trace *t, const char *id, const struct answer *a)
     for (int i = 0; i < a->n_call; i++) {
         buf_add_str(&line, i ? ", [" : "[");
         json_text_write_str(&line, str_of(a->call[i].name));
-        buf_addf(&line, ", %.*s]", (int)a->call[i].args.len, a->call[i].args.data);
+        struct str args = {a->call[i].args.data, a->call[i].args.len};
+        buf_add_str(&line, ", ");
+        if (a->call[i].broken)
+            json_text_write_str(&line, args);
+        else
+            buf_add(&line, args.at, args.len);
+        buf_add_str(&line, "]");
     }
     buf_add_str(&line, "]");
     put(t, &line);

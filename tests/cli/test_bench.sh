@@ -19,3 +19,29 @@ expect 2 "$SLUICE" bench -m "$model" --frontiers 40,5
 expect 2 "$SLUICE" bench -m "$model" --frontiers x
 expect 2 "$SLUICE" bench -m "$model" --frontiers 5,6 --decode 9
 expect 1 "$@" --csv /nonexistent/a.csv
+
+# A random past: nothing is read, decoding goes on after it, the same on any number of threads.
+expect 0 "$SLUICE" bench -m "$model" --frontiers 100,600 --decode 3 --random-past --csv "$scratch/p.csv"
+grep -q '^600,0,0.000000,0.000,3,0*[.0-9]*[1-9]' "$scratch/p.csv" || fail 'expected three decoded tokens and no prefill'
+expect 0 "$SLUICE" bench -m "$model" --frontiers 100,600 --decode 3 --random-past --threads 1 --csv "$scratch/q.csv"
+[ "$(hashes "$scratch/p.csv")" = "$(hashes "$scratch/q.csv")" ] || fail 'the logits after a random past differ'
+[ "$(hashes "$scratch/p.csv" | sort -u | wc -l)" -eq 2 ] || fail 'expected other logits at another context'
+
+# Each op alone: every one that a step has, each with a time.
+expect 0 "$SLUICE" bench --ops -m "$model" --threads 2 --csv "$scratch/ops.csv"
+says out 'custom'
+for op in matvec product head experts embed 'hyper gather' 'hyper spread' 'hyper head' norm 'query norm' router \
+    'projections /4' 'projections /128' 'rope table' 'KV encode' 'index query' 'index select' 'compress /4' \
+    'compress /128' 'attention /0' 'attention /4' 'attention /128'; do
+    says out "$op  "
+    grep -q "^$op,.*,2," "$scratch/ops.csv" || fail "$op is missing in the CSV"
+done
+for type in F32 F16 BF16 Q8_0 Q4_0 IQ4_NL MXFP4 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS IQ3_S IQ3_XXS IQ2_S IQ2_XS IQ2_XXS IQ1_S; do
+    grep -q "^matvec,\"$type\",1,0*\.[0-9]*[1-9]" "$scratch/ops.csv" || fail "no time of $type"
+done
+grep -q '^index select,"32768 tokens",1,' "$scratch/ops.csv" || fail 'the longest context is missing'
+grep -q 'nan\|inf' "$scratch/ops.csv" && fail 'a number is not one'
+expect 2 "$SLUICE" bench --ops --svg "$scratch/ops.svg"
+expect 3 "$SLUICE" bench --ops -m /nonexistent
+expect 2 "$SLUICE" bench --ops -m "$model" --isa none
+expect 1 "$SLUICE" bench --ops -m "$model" --csv /nonexistent/a.csv

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Real clients against a scripted server. They come from npm once, into a folder of the user's cache, and are skipped without it.
+# Real clients against a scripted server and against the built-in model. They come from npm once, into a folder of the user's cache, and
+# are skipped without it.
 # usage: run.sh [PATH_OF_SLUICE]
 set -u
 sluice=$(realpath "${1:-build/sluice}")
@@ -9,50 +10,101 @@ command -v npm > /dev/null || { echo 'clients: skipped, npm is not installed'; e
 scratch=$(mktemp -d) || exit 1
 server=
 trap '[ -z "$server" ] || kill "$server"; rm -rf "$scratch"' EXIT
-if [ ! -e "$cache/installed" ]; then
-    mkdir -p "$cache" && cd "$cache" || exit 1
-    npm init -y > "$scratch/npm" 2>&1
-    if ! npm i --no-audit --no-fund node@24 openai @anthropic-ai/sdk ai @ai-sdk/openai @ai-sdk/openai-compatible \
-        @ai-sdk/anthropic zod >> "$scratch/npm" 2>&1; then
-        tail -n 5 "$scratch/npm"
-        echo 'clients: skipped, npm cannot install them'
-        exit 0
-    fi
-    PATH=$cache/node_modules/node/bin:$PATH npm i --no-audit --no-fund @openai/codex @anthropic-ai/claude-code >> "$scratch/npm" 2>&1
-    (cd node_modules/@anthropic-ai/claude-code && "$cache/node_modules/node/bin/node" install.cjs) >> "$scratch/npm" 2>&1
-    touch "$cache/installed"
-fi
-PATH=$cache/node_modules/node/bin:$cache/node_modules/.bin:$PATH
-"$sluice" serve --script "$here/script.jsonl" --port 0 --trace "$scratch/trace" > "$scratch/out" 2> "$scratch/err" &
-server=$!
-until grep -q '^listening' "$scratch/out"; do
-    kill -0 "$server" || exit 1
-    sleep 0.1
-done
-url=$(sed -n 's/^listening on //p' "$scratch/out")
+. "$here/install.sh"
+install_clients clients openai @anthropic-ai/sdk ai @ai-sdk/openai @ai-sdk/openai-compatible @ai-sdk/anthropic zod @openai/codex \
+    @anthropic-ai/claude-code opencode-ai @mariozechner/pi-coding-agent || exit 0
 status=0
 
-cp "$here/sdk.mjs" "$cache/sdk.mjs"
-timeout 120 node "$cache/sdk.mjs" "$url" || status=1
+# start NAME ARGS...: a server; $url and $port are where, $scratch/NAME.trace has its answers.
+start() {
+    trace=$scratch/$1.trace
+    shift
+    rm -f "$scratch/out"
+    "$sluice" serve --port 0 --trace "$trace" "$@" > "$scratch/out" 2> "$scratch/err" &
+    server=$!
+    until grep -q '^listening' "$scratch/out" 2> "$scratch/which"; do
+        kill -0 "$server" 2> "$scratch/which" || { cat "$scratch/err"; exit 1; }
+        sleep 0.1
+    done
+    url=$(sed -n 's/^listening on //p' "$scratch/out")
+    port=${url##*:}
+}
+stop() {
+    kill "$server"
+    wait "$server" || { cat "$scratch/err"; status=1; }
+    server=
+}
 
-# A program with a home of its own, that is to use the shell and say what came of it.
-agent() {
+failed() {
+    echo "$1: FAILED: $2"
+    tail -c 2000 "$scratch/said"
+    status=1
+}
+
+# turn NAME CLIENT ARGS...: runs a client by `sluice launch` in a home of its own, in $scratch/said; begins to look at the trace here.
+turn() {
     name=$1
     shift
-    command -v "$name" > "$scratch/which" || { echo "$name: skipped, not installed"; return; }
+    seen=$(wc -l < "$trace" 2> "$scratch/which" || echo 0)
     mkdir -p "$scratch/home" "$scratch/work"
-    if (cd "$scratch/work" && env -i PATH="$PATH" HOME="$scratch/home" "$@" < /dev/null > "$scratch/said" 2>&1) &&
-        grep -q 'It says said-by-the-shell' "$scratch/said"; then
-        echo "$name: passed; second turn: $(tail -n 1 "$scratch/trace" | sed 's/.*"prompt": \([0-9]*\), "cached": \([0-9]*\).*/\2 of \1 tokens from memory/')"
+    (cd "$scratch/work" && env -i PATH="$PATH" HOME="$scratch/home" PI_OFFLINE=1 OPENCODE_DISABLE_MODELS_FETCH=1 OPENCODE_DISABLE_AUTOUPDATE=1 \
+        timeout 300 "$sluice" launch -q --port "$port" "$@" < /dev/null > "$scratch/said" 2> "$scratch/said.err") && return
+    cat "$scratch/said.err" >> "$scratch/said"
+    failed "$name" "exit status $?"
+    return 1
+}
+
+# The longest prompt since the turn began (beside it clients ask for titles) came from memory, to more than 90 %.
+mostly_cached() {
+    counts=$(tail -n +$((seen + 1)) "$trace" | sed -n 's/.*"prompt": \([0-9]*\), "cached": \([0-9]*\),.*/\1 \2/p' | sort -n | tail -n 1)
+    if [ "${counts##* }" -gt $((${counts% *} * 9 / 10)) ]; then
+        echo "$1: passed; $2: ${counts##* } of ${counts% *} tokens from memory"
     else
-        echo "$name: FAILED"
-        tail -c 2000 "$scratch/said"
-        status=1
+        failed "$1" "$2: ${counts##* } of ${counts% *} tokens from memory, expected more than 90 %"
     fi
 }
-agent codex timeout 60 codex exec --skip-git-repo-check --json --ephemeral -s danger-full-access -m deepseek-v4-flash \
-    -c model_provider=l -c "model_providers.l={name=\"l\",base_url=\"$url/v1\",wire_api=\"responses\"}" 'what does it say'
-agent claude ANTHROPIC_BASE_URL="$url" ANTHROPIC_AUTH_TOKEN=x ANTHROPIC_MODEL=deepseek-v4-flash \
-    ANTHROPIC_DEFAULT_HAIKU_MODEL=deepseek-v4-flash CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 \
-    timeout 90 claude -p 'what does it say' --output-format json --allowedTools Bash
+
+# A client that is to use the shell and say what came of it.
+uses_shell() {
+    turn "$@" || return
+    grep -q 'It says said-by-the-shell' "$scratch/said" || { failed "$1" 'the answer is missing'; return; }
+    mostly_cached "$1" 'after its tool'
+}
+
+# Two turns of a conversation, the arguments of the second after --.
+converses() {
+    name=$1 client=$2
+    shift 2
+    first=
+    while [ "$1" != -- ]; do
+        first="$first $1"
+        shift
+    done
+    shift
+    # shellcheck disable=SC2086
+    turn "$name" "$client" $first 'say hello' || return
+    [ -s "$scratch/said" ] || { failed "$name" 'no answer'; return; }
+    turn "$name" "$client" "$@" 'say hello again' || return
+    mostly_cached "$name" 'second turn'
+}
+
+start script --script "$here/script.jsonl"
+cp "$here/sdk.mjs" "$cache/sdk.mjs"
+timeout 120 node "$cache/sdk.mjs" "$url" || status=1
+uses_shell 'codex, script' codex exec --skip-git-repo-check --json --ephemeral -s danger-full-access 'what does it say'
+uses_shell 'claude, script' claude -p 'what does it say' --output-format json --allowedTools Bash
+uses_shell 'opencode, script' opencode run 'what does it say'
+uses_shell 'pi, script' pi -p 'what does it say'
+stop
+
+if "$sluice" run -q -p 'Hello' --max-tokens 1 > "$scratch/said" 2>&1; then
+    start builtin --ctx 64K
+    converses 'codex, built-in model' codex exec --skip-git-repo-check -s read-only -- exec --skip-git-repo-check resume --last
+    converses 'claude, built-in model' claude -p -- -p --continue
+    converses 'opencode, built-in model' opencode run -- run --continue
+    converses 'pi, built-in model' pi -p -- -p --continue
+    stop
+else
+    echo 'clients: the built-in model is skipped, none is built in'
+fi
 exit $status

@@ -1,4 +1,7 @@
 /* KV layout, pages, truncation, forks; and the store of resident experts. */
+#include <math.h>
+
+#include "ops/ref/ref.h"
 #include "support/model.h"
 
 static struct pool *pool;
@@ -195,6 +198,43 @@ static void checkpoints_restore_the_fixed_block(void **state)
     kv_state_free(b);
 }
 
+/* Every float of a row of the window, of an entry and of a tail is a number, and rows differ. */
+static void a_random_past_is_finite(void **state)
+{
+    struct shape s = small_shape();
+    for (int format = KV_EXACT; format <= KV_FP8; format++) {
+        struct kv_layout l;
+        struct kv_state *kv;
+        float row[2][12], index[2][8];
+        kv_layout_make(&s, 0, 3, (enum kv_format)format, &l);
+        assert_ok(kv_state_new(&l, &ops, 700, &kv, &err));
+        grow(kv, 3);
+        assert_ok(kv_state_random(kv, &s, 0, 600, &err));
+        assert_int_equal(kv->n_tokens, 600);
+        assert_int_equal(kv->high, 600);
+        assert_int_equal(kv->n_page, 3);
+        for (int i = 0; i < 2 * 64; i++) {
+            const uint8_t *at = kv->page[i / 64]->at;
+            size_t e = (size_t)(i % 64);
+            ref_main_row_decode(l.format, at + l.layer[1].page_offset + e * l.main_row_bytes, 12, 4,
+                                row[i % 2]);
+            at += l.layer[1].index_page_offset + e * l.index_row_bytes;
+            ref_index_row_decode(l.format, at, 8, index[i % 2]);
+            for (int k = 0; k < 12; k++)
+                assert_true(isfinite(row[i % 2][k]) && isfinite(index[i % 2][k % 8]));
+            assert_true(i == 0 || memcmp(row[0], row[1], sizeof row[0]));
+            assert_true(i == 0 || memcmp(index[0], index[1], sizeof index[0]));
+        }
+        for (int i = 0; i < l.layer[2].tail_rows * 24; i++) {
+            float v;
+            memcpy(&v, kv->fixed + l.layer[2].tail_offset + (size_t)i * sizeof v, sizeof v);
+            assert_true(v >= -1 && v < 1 && (i == 0 || v != 0));
+        }
+        assert_int_equal(kv_state_random(kv, &s, 0, 701, &err), SLUICE_ERR_LIMIT);
+        kv_state_free(kv);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +246,7 @@ int main(void)
         cmocka_unit_test(a_lost_window_is_refused),
         cmocka_unit_test(forks_share_pages_until_written),
         cmocka_unit_test(checkpoints_restore_the_fixed_block),
+        cmocka_unit_test(a_random_past_is_finite),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -9,6 +9,10 @@
     "name=\\\"n\\\" string=\\\"false\\\">{\\\"a\\\":1}</｜DSML｜parameter>\\n"                   \
     "</｜DSML｜invoke>\\n</｜DSML｜tool_calls>"
 
+/* Long enough to be sent as it comes, with all that JSON or a tag may trip over. */
+#define WORDS "two \\\"words\\\", <tags> &lt; & back\\\\slash,\\nö\\t"
+#define LONG WORDS WORDS WORDS WORDS WORDS WORDS WORDS WORDS WORDS WORDS
+
 static const char script[] =
     "# answers\n\n"
     "{\"match\": \"<tool_result>sunny\", \"reasoning\": \"so\", \"content\": \"It is sunny.\", "
@@ -20,6 +24,13 @@ static const char script[] =
     "\"repeat\": true}\n"
     "{\"match\": \"two calls\", \"calls\": [{\"name\": \"look\", \"arguments\": {\"q\": \"x\"}}, "
     "{\"name\": \"find\", \"arguments\": {}}], \"repeat\": true}\n"
+    "{\"match\": \"long call\", \"content\": \"Now.\", \"calls\": [{\"name\": \"look\", "
+    "\"arguments\": {\"text\": \"" LONG
+    "\", \"n\": [1, 2.50]}}, {\"name\": \"find\", \"arguments\": {}}], \"repeat\": "
+    "true}\n"
+    "{\"match\": \"long nonsense\", \"text\": \"\\n\\n<｜DSML｜tool_calls>\\n<｜DSML｜invoke "
+    "name=\\\"look\\\">\\n<｜DSML｜parameter name=\\\"text\\\" string=\\\"true\\\">" LONG
+    "</｜DSML｜parameter>\\n nonsense</｜DSML｜invoke>\\n</｜DSML｜tool_calls>\", \"repeat\": true}\n"
     "{\"match\": \"slow prefill\", \"text\": \"late\", \"prefill_ms\": 600000, \"repeat\": true}\n"
     "{\"match\": \"slow answer\", \"text\": \"abcdefghijkl\", \"token_ms\": 100, "
     "\"repeat\": true}\n"
@@ -80,6 +91,7 @@ static void test_chat(void **state)
 
 struct gathered {
     struct buf content, reasoning, arguments;
+    int deltas; /* of the first call's arguments */
     char finish[32], call_id[64], signature[256];
     int64_t cached, last_sequence;
     int stops;
@@ -93,8 +105,10 @@ static void gather_chat(void *ctx, struct json_object *e)
         buf_add_str(&g->content, json_object_get_string(v));
     if ((v = at_path(e, "choices.0.delta.reasoning_content")))
         buf_add_str(&g->reasoning, json_object_get_string(v));
-    if ((v = at_path(e, "choices.0.delta.tool_calls.0.function.arguments")))
+    if ((v = at_path(e, "choices.0.delta.tool_calls.0.function.arguments"))) {
         buf_add_str(&g->arguments, json_object_get_string(v));
+        g->deltas += int_at(e, "choices.0.delta.tool_calls.0.index") == 0;
+    }
     if ((v = at_path(e, "choices.0.delta.tool_calls.0.id")))
         snprintf(g->call_id, sizeof g->call_id, "%s", json_object_get_string(v));
     if ((v = at_path(e, "choices.0.finish_reason")))
@@ -205,8 +219,10 @@ static void gather_messages(void *ctx, struct json_object *e)
         buf_add_str(&g->content, json_object_get_string(v));
     if ((v = at_path(e, "delta.thinking")))
         buf_add_str(&g->reasoning, json_object_get_string(v));
-    if ((v = at_path(e, "delta.partial_json")))
+    if ((v = at_path(e, "delta.partial_json"))) {
         buf_add_str(&g->arguments, json_object_get_string(v));
+        g->deltas++;
+    }
     if ((v = at_path(e, "delta.signature")))
         snprintf(g->signature, sizeof g->signature, "%s", json_object_get_string(v));
     if ((v = at_path(e, "content_block.id")))
@@ -298,12 +314,17 @@ static void gather_responses(void *ctx, struct json_object *e)
         buf_add_str(&g->content, text_at(e, "delta"));
     if (strcmp(type, "response.reasoning_text.delta") == 0)
         buf_add_str(&g->reasoning, text_at(e, "delta"));
+    if (strcmp(type, "response.function_call_arguments.delta") == 0) {
+        buf_add_str(&g->arguments, text_at(e, "delta"));
+        g->deltas++;
+    }
+    if (strcmp(type, "response.completed") == 0 || strcmp(type, "response.incomplete") == 0)
+        snprintf(g->finish, sizeof g->finish, "%s", text_at(e, "response.status"));
     if (strcmp(type, "response.output_item.done") == 0) {
         g->stops++;
         if (strcmp(text_at(e, "item.type"), "function_call") == 0) {
-            buf_add_str(&g->arguments, text_at(e, "item.arguments"));
+            buf_add_str(&g->content, text_at(e, "item.arguments"));
             snprintf(g->call_id, sizeof g->call_id, "%s", text_at(e, "item.call_id"));
-            snprintf(g->finish, sizeof g->finish, "%s", text_at(e, "item.namespace"));
         }
         if (strcmp(text_at(e, "item.type"), "reasoning") == 0)
             snprintf(g->signature, sizeof g->signature, "%s", text_at(e, "item.encrypted_content"));
@@ -334,6 +355,89 @@ static void test_responses(void **state)
     assert_int_equal(g.stops, 2);
     gathered_free(&g);
     client_reply_free(&r);
+}
+
+/* ---- calls that are sent as they come ---- */
+
+/* One question in each API. */
+struct dialect {
+    const char *line, *limit, *before, *after; /* the question stands between them */
+    void (*gather)(void *ctx, struct json_object *event);
+    const char *called, *length; /* how it says why an answer ended */
+};
+
+static const struct dialect dialects[] = {
+    {"POST /v1/chat/completions", "max_tokens",
+     "\"reasoning_effort\": \"none\", " TOOLS ", \"messages\": [{\"role\": \"user\", "
+     "\"content\": ",
+     "}]", gather_chat, "tool_calls", "length"},
+    {"POST /v1/messages", "max_tokens",
+     "\"tools\": [{\"name\": \"look\", \"input_schema\": {}}, {\"name\": \"find\", "
+     "\"input_schema\": {}}], \"messages\": [{\"role\": \"user\", \"content\": ",
+     "}]", gather_messages, "tool_use", "max_tokens"},
+    {"POST /v1/responses", "max_output_tokens",
+     "\"reasoning\": {\"effort\": \"none\"}, \"tools\": [{\"type\": \"function\", "
+     "\"name\": \"look\"}, {\"type\": \"function\", \"name\": \"find\"}], \"input\": ",
+     "", gather_responses, "completed", "incomplete"},
+};
+
+static struct gathered ask_dialect(const struct dialect *d, int max_tokens, const char *text)
+{
+    struct buf body = {0};
+    struct gathered g = {0};
+    buf_addf(&body, "{\"stream\": true, \"%s\": %d, %s\"%s\"%s}", d->limit, max_tokens, d->before,
+             text, d->after);
+    struct client_reply r = client_ask(&server, d->line, "", body.data);
+    assert_int_equal(r.status, 200);
+    each_event(&r, d->gather, &g);
+    client_reply_free(&r);
+    buf_deinit(&body);
+    return g;
+}
+
+static void test_calls_stream(void **state)
+{
+    /* The same call, not streamed, is what the whole answer's parser makes of it. */
+    struct json_object *whole =
+        chat("{\"messages\": [{\"role\": \"user\", \"content\": \"long call\"}], "
+             "\"reasoning_effort\": \"none\", " TOOLS "}");
+    const char *args = text_at(whole, "choices.0.message.tool_calls.0.function.arguments");
+    assert_true(strlen(args) > 400);
+    for (size_t i = 0; i < sizeof dialects / sizeof dialects[0]; i++) {
+        struct gathered g = ask_dialect(&dialects[i], 10000, "long call");
+        struct buf both = {0};
+        buf_addf(&both, "%s{}", args);
+        assert_string_equal(g.arguments.data, both.data);
+        assert_true(g.deltas > 50);
+        assert_string_equal(g.finish, dialects[i].called);
+        buf_deinit(&both);
+        gathered_free(&g);
+    }
+    json_object_put(whole);
+}
+
+/* An answer that ends in a call that was being sent, and one that turns out to be none: the
+ * arguments stay open, and the answer ends as one that was too long. */
+static void test_calls_broken(void **state)
+{
+    struct json_object *whole =
+        chat("{\"messages\": [{\"role\": \"user\", \"content\": \"long call\"}], "
+             "\"reasoning_effort\": \"none\", " TOOLS "}");
+    const char *args = text_at(whole, "choices.0.message.tool_calls.0.function.arguments");
+    for (size_t i = 0; i < 2 * sizeof dialects / sizeof dialects[0]; i++) {
+        const struct dialect *d = &dialects[i / 2];
+        struct gathered g =
+            i % 2 ? ask_dialect(d, 10000, "long nonsense") : ask_dialect(d, 100, "long call");
+        assert_true(g.arguments.len > 128);
+        assert_memory_equal(g.arguments.data, args, g.arguments.len);
+        struct json_object *value;
+        assert_int_not_equal(json_text_parse(g.arguments.data, g.arguments.len, &value, NULL),
+                             SLUICE_OK);
+        assert_string_equal(g.finish, d->length);
+        assert_null(g.content.len ? strstr(g.content.data, "DSML") : NULL);
+        gathered_free(&g);
+    }
+    json_object_put(whole);
 }
 
 static void test_responses_stored(void **state)
@@ -700,6 +804,8 @@ int main(void)
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_messages_errors),
         cmocka_unit_test(test_responses),
+        cmocka_unit_test(test_calls_stream),
+        cmocka_unit_test(test_calls_broken),
         cmocka_unit_test(test_responses_stored),
         cmocka_unit_test(test_completions),
         cmocka_unit_test(test_own),

@@ -51,6 +51,12 @@ static void check_cuts(struct str text, bool thinking)
         assert_string_equal(cut, whole);
         free(cut);
     }
+    /* In pieces of every size, so that each byte begins one. */
+    for (size_t at = 1; at < text.len && text.len < 1000; at++) {
+        char *cut = trace_of(text, thinking, at, 0);
+        assert_string_equal(cut, whole);
+        free(cut);
+    }
     free(whole);
 }
 

@@ -61,8 +61,8 @@ struct cpu_work {
 };
 struct cpu_work cpu_worker(const struct cpu_ctx *ctx, int worker);
 
-/* Runs fn over n items in pieces that leave every thread several, but not below `least` items: a
- * piece should be worth the few microseconds that waking a thread takes. */
+/* Runs fn over n items in pieces of at least `least`: a piece should be worth the few microseconds
+ * that waking a thread takes. */
 void cpu_parallel(struct cpu_ctx *ctx, int64_t n, int64_t least, pool_fn fn, void *arg);
 
 /* ---- matmul_cpu.c ---- */

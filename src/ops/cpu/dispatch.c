@@ -58,9 +58,8 @@ static void cpu_close(void *ctx)
 
 void cpu_parallel(struct cpu_ctx *ctx, int64_t n, int64_t least, pool_fn fn, void *arg)
 {
-    int64_t grain = n / (8 * pool_threads(ctx->pool));
     if (n > 0)
-        pool_run(ctx->pool, n, grain > least ? grain : least, fn, arg);
+        pool_run(ctx->pool, n, least, fn, arg);
 }
 
 /* ---- plan ---- */
