@@ -31,7 +31,7 @@ struct page_key {
 /* Everything that must agree before bytes may be used again. */
 struct page_identity {
     uint64_t model;              /* of the file's contents (formats/gguf.h) */
-    uint32_t kv_format;
+    uint32_t kv_format;          /* 0 exact, 1 fp8 */
     uint32_t numerics;           /* of the backend: 0 ref, 1 cpu; results differ between them */
     uint64_t page_bytes, fixed_bytes;
 };

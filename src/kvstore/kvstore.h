@@ -62,6 +62,25 @@ enum sluice_status kvstore_list(const char *dir, bool deep,
                                 void (*fn)(void *ctx, const struct kvstore_item *item), void *ctx,
                                 struct sluice_error *err);
 
+/* A conversation as far as a state of it is kept. */
+struct kvstore_state {
+    char id[33];                 /* of the state; 32 hexadecimal digits */
+    struct page_identity identity;
+    int64_t n, last_use;         /* tokens; seconds since the epoch */
+    int64_t bytes;               /* of its own file */
+    int64_t page_bytes;          /* of the files of its pages, which others may share */
+    int32_t pages;
+    const int32_t *ids;          /* [n_ids] its first, valid during the call */
+    size_t n_ids;
+};
+
+/* Calls fn for every state in dir, the last used first, with the ids of its first page; or, where
+ * id is not NULL, for the one whose id begins so, with all n ids. SLUICE_ERR_ARG if that is not
+ * one. Changes nothing. */
+enum sluice_status kvstore_show(const char *dir, const char *id,
+                                void (*fn)(void *ctx, const struct kvstore_state *state), void *ctx,
+                                struct sluice_error *err);
+
 /* Removes harmed records (every byte is checked) and what goes on from them, then gives up records
  * of any model until they fit options->bytes (0: none is left; identity is not used).
  * SLUICE_ERR_STATE while another process writes there. */

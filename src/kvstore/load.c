@@ -110,20 +110,21 @@ static enum sluice_status take_lock(struct kvstore *s, struct sluice_error *err)
     return SLUICE_OK;
 }
 
-static enum sluice_status fill(struct kvstore *s, bool deep, struct sluice_error *err)
+static enum sluice_status fill(struct kvstore *s, enum store_how how, struct sluice_error *err)
 {
-    struct loading l = {.s = s, .deep = deep};
+    struct loading l = {.s = s, .deep = how == STORE_DEEP};
     s->dir = strdup(s->o.dir);
     FAIL_IF(!s->dir, err, SLUICE_ERR_NOMEM, "out of memory for a store");
     TRY(index_init(&s->index, err));
-    TRY(take_lock(s, err));
+    if (how != STORE_LOOK)
+        TRY(take_lock(s, err));
     TRY(store_walk(s->dir, load_file, &l, err));
     FAIL_IF(l.status != SLUICE_OK, err, l.status, "out of memory for the store's index");
     index_remove_orphans(&s->index, drop_orphan, s);
     return SLUICE_OK;
 }
 
-enum sluice_status store_load(const struct kvstore_options *options, bool deep,
+enum sluice_status store_load(const struct kvstore_options *options, enum store_how how,
                               struct kvstore **out, struct sluice_error *err)
 {
     *out = NULL;
@@ -139,5 +140,5 @@ enum sluice_status store_load(const struct kvstore_options *options, bool deep,
     pthread_cond_init(&s->work, NULL);
     pthread_cond_init(&s->idle, NULL);
     *out = s;
-    return fill(s, deep, err);
+    return fill(s, how, err);
 }

@@ -12,7 +12,7 @@ enum sluice_status kvstore_prune(const struct kvstore_options *options, struct k
     FAIL_IF(stat(options->dir, &st) != 0, err, SLUICE_ERR_IO, "%s: cannot open: %s", options->dir,
             strerror(errno));
     struct kvstore *s;
-    enum sluice_status status = store_load(options, /*deep=*/true, &s, err);
+    enum sluice_status status = store_load(options, STORE_DEEP, &s, err);
     if (status == SLUICE_OK && s->lock_fd < 0)
         status = status_fail(err, SLUICE_ERR_STATE, -1, "%s: another process writes here",
                              options->dir);

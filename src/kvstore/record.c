@@ -105,7 +105,7 @@ void record_read_ids(const void *bytes, const struct record_header *h, int32_t *
     memcpy(ids, (const uint8_t *)bytes + RECORD_HEADER_BYTES, id_bytes(h));
 }
 
-static enum sluice_status check_key(const void *bytes, const struct record_header *h,
+enum sluice_status record_check_key(const void *bytes, const struct record_header *h,
                                     struct sluice_error *err)
 {
     int32_t ids[PAGE_SINK_TOKENS];
@@ -130,7 +130,7 @@ enum sluice_status record_check_all(const void *bytes, size_t n,
                                      n - RECORD_HEADER_BYTES);
     FAIL_IF(sum.low64 != out->sum_low || sum.high64 != out->sum_high, err, SLUICE_ERR_FORMAT,
             "the payload's checksum does not match");
-    return check_key(bytes, out, err);
+    return record_check_key(bytes, out, err);
 }
 
 enum sluice_status record_unpack(const void *bytes, size_t n, const struct page_identity *identity,

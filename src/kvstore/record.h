@@ -76,7 +76,10 @@ uint64_t record_bytes(const struct record_header *h);
 enum sluice_status record_check_all(const void *bytes, size_t n,
                                     const struct page_identity *identity,
                                     struct record_header *out, struct sluice_error *err);
-/* The ids [record_ids] of a file that record_check_all accepts. */
+/* Checks that the key follows from the parent and the ids; only header and ids are looked at. */
+enum sluice_status record_check_key(const void *bytes, const struct record_header *h,
+                                    struct sluice_error *err);
+/* The ids [record_ids] of a file, which are right once record_check_key has said so. */
 void record_read_ids(const void *bytes, const struct record_header *h, int32_t *ids);
 /* Checks a whole file and unpacks its payload into out [room], which it must fill exactly. */
 enum sluice_status record_unpack(const void *bytes, size_t n, const struct page_identity *identity,

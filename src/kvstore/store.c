@@ -38,7 +38,7 @@ enum sluice_status kvstore_open(const struct kvstore_options *options, struct kv
     struct kvstore_options o = *options;
     o.bytes = o.bytes ? o.bytes : STORE_DEFAULT_BYTES;
     struct kvstore *s;
-    enum sluice_status st = store_load(&o, /*deep=*/false, &s, err);
+    enum sluice_status st = store_load(&o, STORE_OPEN, &s, err);
     if (st == SLUICE_OK) {
         set_sink(s);
         if (s->lock_fd >= 0)

@@ -71,7 +71,12 @@ int64_t store_now(void);             /* seconds since the epoch */
 
 /* load.c: a folder becomes an index. A store without a thread as yet; *out is to be closed also on
  * failure, unless NULL. */
-enum sluice_status store_load(const struct kvstore_options *options, bool deep,
+enum store_how {
+    STORE_OPEN,                      /* the folder is made and locked, harmed records removed */
+    STORE_DEEP,                      /* the same, and payloads are checked */
+    STORE_LOOK,                      /* nothing is changed */
+};
+enum sluice_status store_load(const struct kvstore_options *options, enum store_how how,
                               struct kvstore **out, struct sluice_error *err);
 /* Says that a record is not, or no longer, of use. Under lock once the store is open. */
 void store_say_gone(struct kvstore *s, const char *path, const char *why);

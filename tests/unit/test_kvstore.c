@@ -245,6 +245,51 @@ static void test_list(void **state)
     assert_int_equal(kvstore_list("/nonexistent", true, count_item, NULL, NULL), SLUICE_ERR_IO);
 }
 
+static struct talk shown;
+static int n_shown;
+
+static void check_state(void *ctx, const struct kvstore_state *k)
+{
+    const bool *whole = ctx;
+    n_shown++;
+    assert_int_equal(k->identity.model, 7);
+    assert_int_equal(k->pages, k->n / PAGE_SINK_TOKENS);
+    assert_int_equal(k->page_bytes > 0, k->pages > 0);
+    assert_int_equal(strlen(k->id), 32);
+    assert_true(k->bytes > 0);
+    assert_int_equal(k->n_ids, *whole || k->n < 256 ? k->n : 256);
+    assert_memory_equal(k->ids, shown.ids, k->n_ids * sizeof *k->ids);
+}
+
+static void test_show(void **state)
+{
+    bool whole = false;
+    struct sluice_error err;
+    char id[33];
+    make_talk(&shown, 3);
+    struct kvstore *s = open_store(0, 7);
+    put(s, &shown, 200);
+    put(s, &shown, 900);
+    kvstore_flush(s); /* it may be looked at while it is written to */
+    n_shown = 0;
+    assert_int_equal(kvstore_show(dir, NULL, check_state, &whole, &err), SLUICE_OK);
+    assert_int_equal(n_shown, 2);
+    struct page_key key = record_checkpoint_key(at(&shown, 900).key);
+    snprintf(id, sizeof id, "%016llx%016llx", (unsigned long long)key.high,
+             (unsigned long long)key.low);
+    whole = true;
+    assert_int_equal(kvstore_show(dir, id, check_state, &whole, &err), SLUICE_OK);
+    id[9] = '\0';
+    assert_int_equal(kvstore_show(dir, id, check_state, &whole, &err), SLUICE_OK);
+    assert_int_equal(n_shown, 4);
+    assert_int_equal(kvstore_show(dir, "", check_state, &whole, &err), SLUICE_ERR_ARG);
+    assert_int_equal(kvstore_show(dir, "x", check_state, &whole, &err), SLUICE_ERR_ARG);
+    assert_int_equal(kvstore_show("/nonexistent", NULL, check_state, &whole, &err), SLUICE_ERR_IO);
+    assert_int_equal(n_shown, 4);
+    kvstore_close(s);
+    assert_int_equal(warnings, 0);
+}
+
 /* By hand: a page that nothing needs goes first, then what is old or large for its tokens: twice
  * the tokens are worth a day. */
 static void test_rank(void **state)
@@ -270,7 +315,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_put_and_restart), TEST(test_harm),          TEST(test_swapped), TEST(test_budget),
         TEST(test_full_disk),       TEST(test_two_processes), TEST(test_kill),    TEST(test_list),
-        TEST(test_rank),
+        TEST(test_show), TEST(test_rank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
