@@ -98,8 +98,7 @@ static void print_whole(struct show *w, const struct kvstore_state *k)
     printf("tokens      %" PRId64 "\n", k->n);
     printf("pages       %d, %" PRId64 " bytes on disk, %" PRIu64 " each unpacked\n", (int)k->pages,
            k->page_bytes, i->page_bytes);
-    printf("state       %" PRId64 " bytes on disk, %" PRIu64 " unpacked without its rows\n",
-           k->bytes, i->fixed_bytes);
+    printf("state       %" PRId64 " bytes on disk\n", k->bytes);
     printf("last use    %.2f days ago\n", days_ago(k->last_use));
     printf("model       %016" PRIx64 "%s%s\n", i->model, same ? ", " : "",
            same ? sluice_info(w->e)->name : "");

@@ -10,6 +10,7 @@
 
 struct keep {
     struct keep_config c;
+    struct keep_store store;
     struct prefix *prefixes;
     struct conversation **idle;      /* [n_idle] */
     size_t n_idle, room;
@@ -21,7 +22,7 @@ static void checkpoint_unref(struct keep *k, struct checkpoint *p)
 {
     if (--p->refs > 0)
         return;
-    *k->c.used -= (int64_t)k->c.layout->fixed_bytes;
+    *k->c.used -= (int64_t)p->size;
     free(p);
 }
 
@@ -101,22 +102,22 @@ enum sluice_status keep_checkpoint(struct keep *k, struct conversation *c,
     if (last == n)
         return SLUICE_OK;
     SLUICE_ASSERT(last < n);
-    if (!keep_make_room(k, (int64_t)k->c.layout->fixed_bytes)) {
-        keep_store_put(&k->c, c);
+    size_t size = kv_state_checkpoint_bytes(k->c.layout, n);
+    keep_store_put(&k->store, c, /*leaving=*/false);
+    if (!keep_make_room(k, (int64_t)size))
         return SLUICE_OK;
-    }
-    struct checkpoint *p = malloc(sizeof *p + k->c.layout->fixed_bytes);
+    struct checkpoint *p = malloc(sizeof *p + size);
     FAIL_IF(!p, err, SLUICE_ERR_NOMEM, "out of memory for a checkpoint");
     p->n = n;
     p->refs = 1;
-    kv_state_fixed_read(c->kv, p->bytes);
+    p->size = size;
+    kv_state_checkpoint_read(c->kv, p->bytes);
     enum sluice_status st = add_place(k, c, p, err);
     if (st != SLUICE_OK) {
         free(p);
         return st;
     }
-    *k->c.used += (int64_t)k->c.layout->fixed_bytes;
-    keep_store_put(&k->c, c);
+    *k->c.used += (int64_t)size;
     return SLUICE_OK;
 }
 
@@ -134,6 +135,7 @@ enum sluice_status keep_open(const struct keep_config *config, struct keep **out
     *out = k;
     FAIL_IF(!k, err, SLUICE_ERR_NOMEM, "out of memory for conversations");
     k->c = *config;
+    k->store = (struct keep_store){.layout = config->layout, .credit = KEEP_STORE_CREDIT};
     enum sluice_status st = prefix_open(&k->prefixes, err);
     if (st != SLUICE_OK) {
         free(k);
@@ -144,16 +146,19 @@ enum sluice_status keep_open(const struct keep_config *config, struct keep **out
 
 void keep_set_store(struct keep *k, const struct page_sink *sink, struct page_key root)
 {
-    k->c.sink = sink;
-    k->c.root = root;
+    k->store.sink = sink;
+    k->store.root = root;
 }
 
 void keep_close(struct keep *k)
 {
     if (!k)
         return;
-    while (k->n_idle)
-        conversation_free(k, k->idle[--k->n_idle]);
+    while (k->n_idle) {
+        struct conversation *c = k->idle[--k->n_idle];
+        keep_store_put(&k->store, c, /*leaving=*/true);
+        conversation_free(k, c);
+    }
     prefix_close(k->prefixes);
     free(k->idle);
     free(k);
@@ -169,8 +174,8 @@ static enum sluice_status add_idle(struct keep *k, struct conversation *c)
     void *all = k->idle;
     TRY(grow(&all, &k->room, k->n_idle + 1, sizeof *k->idle, NULL));
     k->idle = all;
-    int64_t from = c->kv->high - KV_SLACK;
-    struct prefix_mark mark = {.n = c->kv->n_tokens, .from = from > 0 ? from : 0, .owner = c};
+    int64_t slack = c->kv->high - KV_SLACK, from = slack > c->kv->least ? slack : c->kv->least;
+    struct prefix_mark mark = {.n = c->kv->n_tokens, .from = from, .owner = c};
     TRY(prefix_add(k->prefixes, c->ids, &mark, &c->whole, NULL));
     c->number = k->n_idle;
     k->idle[k->n_idle++] = c;
@@ -192,7 +197,7 @@ void keep_return(struct keep *k, struct conversation *c)
         return;
     if (c->kv->n_tokens > 0) {
         c->n_ids = (size_t)c->kv->n_tokens;
-        keep_store_put(&k->c, c);
+        keep_store_put(&k->store, c, /*leaving=*/false);
         c->last_used = clock_seconds();
     }
     if (c->kv->n_tokens == 0 || add_idle(k, c) != SLUICE_OK)
@@ -214,6 +219,7 @@ bool keep_make_room(struct keep *k, int64_t bytes)
             }
         }
         remove_idle(k, worst);
+        keep_store_put(&k->store, worst, /*leaving=*/true);
         conversation_free(k, worst);
     }
     return *k->c.used + bytes <= k->c.budget;
@@ -234,7 +240,7 @@ static enum sluice_status fork_from(struct keep *k, const struct start *at, stru
                                     struct sluice_error *err)
 {
     TRY(kv_state_fork(c->kv, at->c->kv, err));
-    kv_state_fixed_write(c->kv, at->from->bytes, at->same);
+    kv_state_checkpoint_write(c->kv, at->from->bytes, at->same);
     for (size_t i = 0; i < at->c->n_place; i++) {
         struct checkpoint *p = at->c->place[i].checkpoint;
         if (p->n > at->same)
@@ -268,13 +274,13 @@ static bool start_stored(struct keep *k, const struct start *best, struct conver
 {
     enum { CLEARLY = 64 };
     struct page_checkpoint at;
-    if (!keep_store_find(&k->c, best->ids, best->n - 1, &at) || at.n < best->same + CLEARLY)
+    if (!keep_store_find(&k->store, best->ids, best->n - 1, &at) || at.n < best->same + CLEARLY)
         return false;
     struct start nothing = {.ids = best->ids, .n = best->n};
     struct conversation *c;
     if (start_new(k, &nothing, &c, NULL) != SLUICE_OK)
         return false;
-    if (keep_store_get(&k->c, &at, c) != SLUICE_OK) {
+    if (keep_store_get(&k->store, &at, c) != SLUICE_OK) {
         conversation_free(k, c);
         return false;
     }

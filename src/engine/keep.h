@@ -2,8 +2,9 @@
  * that no request uses at the moment, kept so that the next request finds its prefix read.
  *
  * Invariants: (1) ids[0 .. kv->n_tokens) are the tokens of kv;
- *             (2) a checkpoint at n holds the fixed block as it was after n tokens; since pages
- *                 below n never change, it brings the sequence back to n exactly;
+ *             (2) a checkpoint at n holds the rows of the fixed block that go on from n tokens;
+ *                 since the pages' rows below n never change, it brings the sequence back to n
+ *                 exactly;
  *             (3) checkpoints ascend and none lies beyond kv->n_tokens;
  *             (4) an idle conversation belongs to the keep, another to one request;
  *             (5) the tree of prefixes has a mark for every checkpoint of every conversation, and
@@ -11,7 +12,8 @@
  *
  *   (new) --keep_start--> BUSY --keep_return--> IDLE --keep_start--> BUSY
  *                           |                     |
- *                           '--conversation_free--'--keep_make_room--> gone
+ *                           '--conversation_free--'--keep_make_room--> gone, to the store if that
+ *                                                                      can be
  *
  * Threads: the scheduler's only. */
 #ifndef SLUICE_ENGINE_KEEP_H
@@ -25,7 +27,8 @@
 struct checkpoint {
     int64_t n;
     int refs;
-    uint8_t bytes[];                 /* [layout->fixed_bytes] */
+    size_t size;
+    uint8_t bytes[];                 /* [size] */
 };
 
 /* A checkpoint of a conversation, and where prompts find it. */
@@ -47,20 +50,19 @@ struct conversation {
 
 struct keep;
 
-/* used counts sequences (kv_layout.used) and checkpoints; borrowed. */
+/* used counts sequences (kv_layout.used) and checkpoints. Pointers are borrowed. */
 struct keep_config {
     const struct kv_layout *layout;
     struct ops *ops;
     int64_t max_tokens;              /* of one conversation */
     int64_t budget;                  /* bytes of all of them */
     _Atomic int64_t *used;
-    const struct page_sink *sink;    /* where they are kept too, or NULL */
-    struct page_key root;            /* of its keys */
 };
 
 enum sluice_status keep_open(const struct keep_config *config, struct keep **out,
                              struct sluice_error *err);
-void keep_close(struct keep *k);     /* accepts NULL */
+/* The store gets what it lacks of the idle conversations. Accepts NULL. */
+void keep_close(struct keep *k);
 int32_t keep_count(const struct keep *k);
 
 /* A conversation that begins with as much of the prompt ids[0 .. n) as is at hand, at most n - 1
@@ -72,7 +74,8 @@ enum sluice_status keep_start(struct keep *k, const int32_t *ids, size_t n,
 /* From now on what is kept is given to a store too; before the first keep_start. */
 void keep_set_store(struct keep *k, const struct page_sink *sink, struct page_key root);
 
-/* Takes ownership; a conversation without tokens is freed. The store gets what it lacks of it. */
+/* Takes ownership; a conversation without tokens is freed. The store gets what it lacks of it, but
+ * not always its state (engine/keep_store.h). */
 void keep_return(struct keep *k, struct conversation *c);
 /* Frees the least valuable idle conversations until `bytes` more fit the budget; false if they do
  * not. Value: tokens that would have to be read again, per second since the last use. */
@@ -80,8 +83,8 @@ bool keep_make_room(struct keep *k, int64_t bytes);
 
 /* Appends a token. */
 enum sluice_status conversation_add(struct conversation *c, int32_t id, struct sluice_error *err);
-/* Takes a checkpoint at kv->n_tokens, unless there is one or no room for it, and gives it to the
- * store. */
+/* Takes a checkpoint at kv->n_tokens, unless there is one or no room for it; the store gets what
+ * keep_return gives it. */
 enum sluice_status keep_checkpoint(struct keep *k, struct conversation *c,
                                    struct sluice_error *err);
 /* Gives up its checkpoints, for their memory. */

@@ -1,5 +1,5 @@
-/* engine/keep_store.c - see keep_store.h. A checkpoint's bytes: the fixed block, then the last page
- * if it is not whole. */
+/* engine/keep_store.c - see keep_store.h. A state's bytes: those of a checkpoint (kv_state.h), then
+ * the rows of the last page if it is not whole. */
 #include "engine/keep_store.h"
 
 #include <stdlib.h>
@@ -22,58 +22,93 @@ static struct page_key *chain_of(struct page_key root, const int32_t *ids, size_
     return chain;
 }
 
-static size_t checkpoint_bytes(const struct keep_config *k, int64_t n)
+/* Of the rows after the last whole page. */
+static size_t rest_bytes(const struct keep_store *k, int64_t n)
 {
-    return k->layout->fixed_bytes + (n % PAGE_SINK_TOKENS ? k->layout->page_bytes : 0);
+    return kv_state_rows_bytes(k->layout, n % PAGE_SINK_TOKENS);
+}
+
+static size_t state_bytes(const struct keep_store *k, int64_t n)
+{
+    return kv_state_checkpoint_bytes(k->layout, n) + rest_bytes(k, n);
+}
+
+/* Room for a page or the state at n; the caller frees. */
+static uint8_t *scratch_for(const struct keep_store *k, int64_t n)
+{
+    size_t state = state_bytes(k, n), page = k->layout->page_bytes;
+    return malloc(state > page ? state : page);
 }
 
 /* False: not all pages are kept. */
-static bool put_pages(const struct keep_config *k, const struct conversation *c,
+static bool put_pages(struct keep_store *k, const struct conversation *c,
                       const struct page_key *chain, int32_t pages, uint8_t *scratch)
 {
+    int64_t page_bytes = (int64_t)k->layout->page_bytes;
     for (int32_t j = 0; j < pages; j++) {
         struct page_link page = {chain[j], chain[j + 1],
                                  c->ids + (int64_t)j * PAGE_SINK_TOKENS};
         if (k->sink->has_page(k->sink->ctx, page.key))
             continue;
         kv_state_page_read(c->kv, j, scratch);
-        if (!k->sink->put_page(k->sink->ctx, &page, scratch, k->layout->page_bytes))
+        if (!k->sink->put_page(k->sink->ctx, &page, scratch, (size_t)page_bytes))
             return false;
+        k->credit += page_bytes / 5;
+        k->credit = k->credit < KEEP_STORE_CREDIT ? k->credit : KEEP_STORE_CREDIT;
     }
     return true;
 }
 
-static void put_checkpoint(const struct keep_config *k, const struct conversation *c,
-                           struct page_key parent, uint8_t *scratch)
+/* Would a state at n be put? chain: the keys of its pages. */
+static bool worth(const struct keep_store *k, const struct conversation *c,
+                  const struct page_key *chain, bool leaving)
+{
+    enum { HARDLY = 64, MUCH = 1024 };
+    int64_t n = c->kv->n_tokens, bytes = (int64_t)state_bytes(k, n);
+    bool plenty = k->credit - bytes >= KEEP_STORE_CREDIT / 2;
+    if (plenty)
+        return true;
+    if (!leaving && k->credit < bytes)
+        return false;
+    struct page_checkpoint best = {.n = 0};
+    if (!k->sink->find(k->sink->ctx, chain, c->ids, (size_t)n, &best))
+        best.n = 0;
+    return n - best.n >= (leaving ? HARDLY : MUCH);
+}
+
+static void put_state(struct keep_store *k, const struct conversation *c,
+                      const struct page_key *chain, uint8_t *scratch, bool leaving)
 {
     int64_t n = c->kv->n_tokens;
     int32_t pages = (int32_t)(n / PAGE_SINK_TOKENS);
     const int32_t *tail = c->ids + (int64_t)pages * PAGE_SINK_TOKENS;
-    struct page_checkpoint at = {.parent = parent, .n = n};
-    at.key = page_key_next(parent, tail, (size_t)(n % PAGE_SINK_TOKENS));
-    if (k->sink->has_checkpoint(k->sink->ctx, at.key))
+    struct page_checkpoint at = {.parent = chain[pages], .n = n};
+    at.key = page_key_next(at.parent, tail, (size_t)(n % PAGE_SINK_TOKENS));
+    if (k->sink->has_checkpoint(k->sink->ctx, at.key) || !worth(k, c, chain, leaving))
         return;
-    kv_state_fixed_read(c->kv, scratch);
-    if (n % PAGE_SINK_TOKENS)
-        kv_state_page_read(c->kv, pages, scratch + k->layout->fixed_bytes);
-    k->sink->put_checkpoint(k->sink->ctx, &at, tail, scratch, checkpoint_bytes(k, n));
+    kv_state_checkpoint_read(c->kv, scratch);
+    if (rest_bytes(k, n))
+        kv_state_rows_read(c->kv, pages, n % PAGE_SINK_TOKENS,
+                           scratch + kv_state_checkpoint_bytes(k->layout, n));
+    if (k->sink->put_checkpoint(k->sink->ctx, &at, tail, scratch, state_bytes(k, n)))
+        k->credit -= (int64_t)state_bytes(k, n);
 }
 
-void keep_store_put(const struct keep_config *k, const struct conversation *c)
+void keep_store_put(struct keep_store *k, const struct conversation *c, bool leaving)
 {
     if (!k->sink)
         return;
     int64_t n = c->kv->n_tokens;
     int32_t pages = (int32_t)(n / PAGE_SINK_TOKENS);
     struct page_key *chain = chain_of(k->root, c->ids, (size_t)n);
-    uint8_t *bytes = malloc(k->layout->fixed_bytes + k->layout->page_bytes);
-    if (chain && bytes && put_pages(k, c, chain, pages, bytes))
-        put_checkpoint(k, c, chain[pages], bytes);
+    uint8_t *scratch = scratch_for(k, n);
+    if (chain && scratch && put_pages(k, c, chain, pages, scratch))
+        put_state(k, c, chain, scratch, leaving);
     free(chain);
-    free(bytes);
+    free(scratch);
 }
 
-bool keep_store_find(const struct keep_config *k, const int32_t *ids, size_t n,
+bool keep_store_find(const struct keep_store *k, const int32_t *ids, size_t n,
                      struct page_checkpoint *out)
 {
     if (!k->sink)
@@ -84,7 +119,7 @@ bool keep_store_find(const struct keep_config *k, const int32_t *ids, size_t n,
     return found;
 }
 
-static enum sluice_status get_pages(const struct keep_config *k, const struct page_key *chain,
+static enum sluice_status get_pages(const struct keep_store *k, const struct page_key *chain,
                                     struct conversation *c, uint8_t *scratch, int32_t pages)
 {
     for (int32_t j = 0; j < pages; j++) {
@@ -94,25 +129,26 @@ static enum sluice_status get_pages(const struct keep_config *k, const struct pa
     return SLUICE_OK;
 }
 
-enum sluice_status keep_store_get(const struct keep_config *k, const struct page_checkpoint *at,
+enum sluice_status keep_store_get(const struct keep_store *k, const struct page_checkpoint *at,
                                   struct conversation *c)
 {
     SLUICE_ASSERT(c->kv->n_tokens == 0 && at->n <= (int64_t)c->n_ids);
-    int32_t pages = (int32_t)(at->n / PAGE_SINK_TOKENS);
-    struct page_key *chain = chain_of(k->root, c->ids, (size_t)at->n);
-    size_t size = checkpoint_bytes(k, at->n);
-    uint8_t *bytes = malloc(k->layout->fixed_bytes + k->layout->page_bytes);
+    int64_t n = at->n;
+    int32_t pages = (int32_t)(n / PAGE_SINK_TOKENS);
+    struct page_key *chain = chain_of(k->root, c->ids, (size_t)n);
+    uint8_t *bytes = scratch_for(k, n);
     enum sluice_status st = chain && bytes ? SLUICE_OK : SLUICE_ERR_NOMEM;
     if (st == SLUICE_OK)
-        st = kv_state_reserve(c->kv, at->n, NULL);
+        st = kv_state_reserve(c->kv, n, NULL);
     if (st == SLUICE_OK)
         st = get_pages(k, chain, c, bytes, pages);
     if (st == SLUICE_OK)
-        st = k->sink->get_checkpoint(k->sink->ctx, at->key, bytes, size, NULL);
+        st = k->sink->get_checkpoint(k->sink->ctx, at->key, bytes, state_bytes(k, n), NULL);
     if (st == SLUICE_OK) {
-        if (at->n % PAGE_SINK_TOKENS)
-            kv_state_page_write(c->kv, pages, bytes + k->layout->fixed_bytes);
-        kv_state_fixed_write(c->kv, bytes, at->n);
+        if (rest_bytes(k, n))
+            kv_state_rows_write(c->kv, pages, n % PAGE_SINK_TOKENS,
+                                bytes + kv_state_checkpoint_bytes(k->layout, n));
+        kv_state_checkpoint_write(c->kv, bytes, n);
     }
     free(chain);
     free(bytes);

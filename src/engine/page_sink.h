@@ -3,8 +3,8 @@
  * does not know what a model is.
  *
  * A *page* is the compressed rows of PAGE_SINK_TOKENS tokens. A *checkpoint* at n tokens is what
- * else is needed to go on from there: the fixed block, and the rows of the last, partial page. Both
- * depend on nothing but the tokens before their end, so their key is a hash of those: the same
+ * else is needed to go on from there: rows of the fixed block, and those of the last, partial page.
+ * Both depend on nothing but the tokens before their end, so their key is a hash of those: the same
  * tokens give the same bytes, whoever reads them, and are kept once.
  *
  *   tokens   | page 0 | page 1 | page 2 | tail ...          n = 3 * PAGE_SINK_TOKENS + tail

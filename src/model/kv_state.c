@@ -17,21 +17,22 @@ static void layout_layer(struct kv_layout *k, const struct shape *s, int32_t rat
                          struct kv_layer_layout *out)
 {
     size_t dim = (size_t)s->head_dim, index_dim = (size_t)s->index_dim;
-    *out = (struct kv_layer_layout){.ring_rows = s->window + KV_SLACK};
+    *out = (struct kv_layer_layout){.ring_rows = s->window + KV_SLACK, .ratio = ratio};
     out->ring_offset = take(&k->fixed_bytes, (size_t)out->ring_rows * k->main_row_bytes);
     if (ratio == 0)
         return;
     size_t windows = ratio == 4 ? 2 : 1;
     size_t page_rows = (size_t)(KV_PAGE_TOKENS / ratio);
     out->tail_rows = (int32_t)windows * ratio + KV_SLACK;
-    out->tail_offset = take(&k->fixed_bytes,
-                            (size_t)out->tail_rows * 2 * windows * dim * sizeof(float));
+    out->tail_row_bytes = 2 * windows * dim * sizeof(float);
+    out->tail_offset = take(&k->fixed_bytes, (size_t)out->tail_rows * out->tail_row_bytes);
     out->page_offset = take(&k->page_bytes, page_rows * k->main_row_bytes);
     if (ratio != 4)
         return;
     out->index_tail_rows = out->tail_rows;
-    out->index_tail_offset = take(&k->fixed_bytes, (size_t)out->index_tail_rows * 2 * windows *
-                                                       index_dim * sizeof(float));
+    out->index_tail_row_bytes = 2 * windows * index_dim * sizeof(float);
+    out->index_tail_offset =
+        take(&k->fixed_bytes, (size_t)out->index_tail_rows * out->index_tail_row_bytes);
     out->index_page_offset = take(&k->page_bytes, page_rows * k->index_row_bytes);
 }
 
@@ -163,7 +164,7 @@ void kv_state_free(struct kv_state *kv)
 void kv_state_reset(struct kv_state *kv)
 {
     drop_pages(kv, 0);
-    kv->n_tokens = kv->high = 0;
+    kv->n_tokens = kv->high = kv->least = 0;
 }
 
 /* --- use --- */
@@ -201,6 +202,9 @@ enum sluice_status kv_state_truncate(struct kv_state *kv, int64_t n, struct slui
         kv_state_reset(kv);
         return SLUICE_OK;
     }
+    FAIL_IF(n < kv->least, err, SLUICE_ERR_STATE,
+            "truncate: expected at least the %lld tokens of a checkpoint, found %lld",
+            (long long)kv->least, (long long)n);
     FAIL_IF(kv->high - n > KV_SLACK, err, SLUICE_ERR_STATE,
             "truncate: expected at most %d tokens to drop, found %lld", KV_SLACK,
             (long long)(kv->high - n));
@@ -225,6 +229,7 @@ enum sluice_status kv_state_fork(struct kv_state *dst, const struct kv_state *sr
     dst->ops->copy(dst->ops->ctx, dst->fixed, src->fixed, dst->layout->fixed_bytes);
     dst->n_tokens = src->n_tokens;
     dst->high = src->high;
+    dst->least = src->least;
     return SLUICE_OK;
 }
 
@@ -240,16 +245,142 @@ void kv_state_page_write(struct kv_state *kv, int32_t j, const void *bytes)
     kv->ops->upload(kv->ops->ctx, kv->page[j]->at, bytes, kv->layout->page_bytes);
 }
 
-void kv_state_fixed_read(const struct kv_state *kv, void *bytes)
+/* --- some rows only --- */
+
+/* Calls fn with a run of bytes of a page or of the fixed block. */
+typedef void run_fn(void *ctx, size_t offset, size_t bytes);
+
+/* A ring of rows in the fixed block. */
+struct ring {
+    size_t offset, row_bytes;
+    int32_t rows;
+};
+
+static void page_runs(const struct kv_layout *k, int64_t tokens, run_fn *fn, void *ctx)
 {
-    kv->ops->download(kv->ops->ctx, bytes, kv->fixed, kv->layout->fixed_bytes);
+    for (int i = 0; i < k->n_layer; i++) {
+        const struct kv_layer_layout *l = &k->layer[i];
+        size_t rows = l->ratio ? (size_t)(tokens / l->ratio) : 0;
+        if (rows == 0)
+            continue;
+        fn(ctx, l->page_offset, rows * k->main_row_bytes);
+        if (l->ratio == 4)
+            fn(ctx, l->index_page_offset, rows * k->index_row_bytes);
+    }
+}
+
+/* Positions [first, n) of a ring, which may wrap. */
+static void ring_runs(const struct ring *r, int64_t first, int64_t n, run_fn *fn, void *ctx)
+{
+    for (int64_t p = first; p < n;) {
+        int64_t slot = p % r->rows, run = r->rows - slot < n - p ? r->rows - slot : n - p;
+        fn(ctx, r->offset + (size_t)slot * r->row_bytes, (size_t)run * r->row_bytes);
+        p += run;
+    }
+}
+
+/* The rows that positions from n on look back at: the window, and what has not been pooled for the
+ * last time. With ratio 4 an entry pools the window before its own too. */
+static void checkpoint_runs(const struct kv_layout *k, int64_t n, run_fn *fn, void *ctx)
+{
+    for (int i = 0; i < k->n_layer; i++) {
+        const struct kv_layer_layout *l = &k->layer[i];
+        int64_t window = l->ring_rows - KV_SLACK, first = n > window ? n - window : 0;
+        struct ring ring = {l->ring_offset, k->main_row_bytes, l->ring_rows};
+        ring_runs(&ring, first, n, fn, ctx);
+        if (l->ratio == 0)
+            continue;
+        int64_t open = n - n % l->ratio;
+        first = l->ratio == 4 && open > 0 ? open - l->ratio : open;
+        struct ring tail = {l->tail_offset, l->tail_row_bytes, l->tail_rows};
+        ring_runs(&tail, first, n, fn, ctx);
+        struct ring index = {l->index_tail_offset, l->index_tail_row_bytes, l->index_tail_rows};
+        if (l->ratio == 4)
+            ring_runs(&index, first, n, fn, ctx);
+    }
+}
+
+static void add_run(void *ctx, size_t offset, size_t bytes)
+{
+    *(size_t *)ctx += bytes;
+}
+
+size_t kv_state_rows_bytes(const struct kv_layout *layout, int64_t tokens)
+{
+    size_t bytes = 0;
+    page_runs(layout, tokens, add_run, &bytes);
+    return bytes;
+}
+
+size_t kv_state_checkpoint_bytes(const struct kv_layout *layout, int64_t n)
+{
+    size_t bytes = 0;
+    checkpoint_runs(layout, n, add_run, &bytes);
+    return bytes;
+}
+
+/* Between the backend's memory at `from` and packed bytes. */
+struct packing {
+    struct ops *ops;
+    DEV uint8_t *from;
+    uint8_t *out;                  /* or in */
+    const uint8_t *in;
+};
+
+static void read_run(void *ctx, size_t offset, size_t bytes)
+{
+    struct packing *p = ctx;
+    p->ops->download(p->ops->ctx, p->out, p->from + offset, bytes);
+    p->out += bytes;
+}
+
+static void write_run(void *ctx, size_t offset, size_t bytes)
+{
+    struct packing *p = ctx;
+    p->ops->upload(p->ops->ctx, p->from + offset, p->in, bytes);
+    p->in += bytes;
+}
+
+void kv_state_rows_read(const struct kv_state *kv, int32_t j, int64_t tokens, void *bytes)
+{
+    SLUICE_ASSERT(j >= 0 && j < kv->n_page && tokens <= KV_PAGE_TOKENS);
+    struct packing p = {.ops = kv->ops, .from = kv->page[j]->at, .out = bytes};
+    page_runs(kv->layout, tokens, read_run, &p);
+}
+
+void kv_state_rows_write(struct kv_state *kv, int32_t j, int64_t tokens, const void *bytes)
+{
+    SLUICE_ASSERT(j >= 0 && j < kv->n_page && tokens <= KV_PAGE_TOKENS);
+    SLUICE_ASSERT(kv->page[j]->refs == 1);
+    struct packing p = {.ops = kv->ops, .from = kv->page[j]->at, .in = bytes};
+    page_runs(kv->layout, tokens, write_run, &p);
+}
+
+void kv_state_checkpoint_read(const struct kv_state *kv, void *bytes)
+{
+    struct packing p = {.ops = kv->ops, .from = kv->fixed, .out = bytes};
+    checkpoint_runs(kv->layout, kv->n_tokens, read_run, &p);
+}
+
+/* The fixed block is that of n tokens, and pages follow. */
+static void put_back(struct kv_state *kv, int64_t n)
+{
+    SLUICE_ASSERT(n >= 0 && n <= kv->max_tokens && pages_for(kv, n) <= kv->n_page);
+    drop_pages(kv, pages_for(kv, n));
+    kv->n_tokens = kv->high = n;
+}
+
+void kv_state_checkpoint_write(struct kv_state *kv, const void *bytes, int64_t n)
+{
+    struct packing p = {.ops = kv->ops, .from = kv->fixed, .in = bytes};
+    checkpoint_runs(kv->layout, n, write_run, &p);
+    put_back(kv, n);
+    kv->least = n;
 }
 
 void kv_state_fixed_write(struct kv_state *kv, const void *bytes, int64_t n_tokens)
 {
-    SLUICE_ASSERT(n_tokens >= 0 && n_tokens <= kv->max_tokens);
-    SLUICE_ASSERT(pages_for(kv, n_tokens) <= kv->n_page);
     kv->ops->upload(kv->ops->ctx, kv->fixed, bytes, kv->layout->fixed_bytes);
-    drop_pages(kv, pages_for(kv, n_tokens));
-    kv->n_tokens = kv->high = n_tokens;
+    put_back(kv, n_tokens);
+    kv->least = 0;
 }

@@ -12,9 +12,11 @@
  *             (2) the number of valid entries of a layer is n_tokens / ratio: a pure function of
  *                 the position;
  *             (3) high is one past the highest position written since the last reset. While
- *                 high - n_tokens <= KV_SLACK the rings still hold all that (1) asks for: so
- *                 dropping up to KV_SLACK tokens is lowering a counter. Only a failed step breaks
- *                 this, and reserve refuses then;
+ *                 high - n_tokens <= KV_SLACK and n_tokens >= least the rings still hold all that
+ *                 (1) asks for: so dropping up to KV_SLACK tokens is lowering a counter. Only a
+ *                 failed step breaks this, and reserve refuses then. least is where the sequence
+ *                 was last put back to a checkpoint, which holds no row that n_tokens = least does
+ *                 not need;
  *             (4) a page with references > 1 is never written: kv_state_reserve makes the written
  *                 range private first.
  *
@@ -35,6 +37,8 @@
 struct kv_layer_layout {
     size_t ring_offset, tail_offset, index_tail_offset;     /* in the fixed block */
     int32_t ring_rows, tail_rows, index_tail_rows;
+    int32_t ratio;                                          /* 0: no compressed rows */
+    size_t tail_row_bytes, index_tail_row_bytes;
     size_t page_offset, index_page_offset;                  /* in a page */
 };
 struct kv_layout {
@@ -67,7 +71,7 @@ struct kv_state {
     struct kv_page **page;         /* [page_room]; the first n_page are held */
     int32_t n_page, page_room;
     DEV uint8_t **page_table;      /* [page_room] addresses, in the backend's memory, for the ops */
-    int64_t n_tokens, high;
+    int64_t n_tokens, high, least;
 };
 
 /* Allocates the fixed block and a page table for max_tokens; pages come with reserve. layout and
@@ -82,8 +86,8 @@ void kv_state_reset(struct kv_state *kv);
  * failure nothing changes that matters. */
 enum sluice_status kv_state_reserve(struct kv_state *kv, int64_t n, struct sluice_error *err);
 
-/* Drops the last tokens so that n remain. Allowed if n == 0 or high - n <= KV_SLACK; else
- * SLUICE_ERR_STATE. */
+/* Drops the last tokens so that n remain. Allowed if n == 0, or n >= least and
+ * high - n <= KV_SLACK; else SLUICE_ERR_STATE. */
 enum sluice_status kv_state_truncate(struct kv_state *kv, int64_t n, struct sluice_error *err);
 
 /* dst becomes the sequence of src: shares full pages, copies the fixed block. Both have the same
@@ -96,9 +100,19 @@ enum sluice_status kv_state_fork(struct kv_state *dst, const struct kv_state *sr
 void kv_state_page_read(const struct kv_state *kv, int32_t j, void *bytes);
 void kv_state_page_write(struct kv_state *kv, int32_t j, const void *bytes);
 
-/* The fixed block as host bytes (layout->fixed_bytes), for checkpoints; write sets n_tokens and
- * high to n and drops pages beyond it. */
-void kv_state_fixed_read(const struct kv_state *kv, void *bytes);
+/* The same of the rows of a page's first `tokens` tokens only. */
+size_t kv_state_rows_bytes(const struct kv_layout *layout, int64_t tokens);
+void kv_state_rows_read(const struct kv_state *kv, int32_t j, int64_t tokens, void *bytes);
+void kv_state_rows_write(struct kv_state *kv, int32_t j, int64_t tokens, const void *bytes);
+
+/* A checkpoint: those rows of the fixed block that go on from n tokens, as host bytes. They are
+ * fewest where n is a multiple of all ratios. read takes them at n_tokens; write sets n_tokens,
+ * high and least to n and drops pages beyond it. */
+size_t kv_state_checkpoint_bytes(const struct kv_layout *layout, int64_t n);
+void kv_state_checkpoint_read(const struct kv_state *kv, void *bytes);
+void kv_state_checkpoint_write(struct kv_state *kv, const void *bytes, int64_t n);
+
+/* Writes the whole fixed block (layout->fixed_bytes), for n tokens; drops pages beyond. */
 void kv_state_fixed_write(struct kv_state *kv, const void *bytes, int64_t n_tokens);
 
 /* For measurements: the sequence becomes n tokens long, with rows of random valid bits in place of

@@ -7,7 +7,8 @@
 
 static int write_seed(const char *dir, const char *name, const struct record *r)
 {
-    static const struct page_identity identity = {.model = 7, .page_bytes = 300, .fixed_bytes = 500};
+    static const struct page_identity identity = {
+        .model = 7, .page_bytes = 300, .fixed_bytes = 500};
     int32_t ids[PAGE_SINK_TOKENS];
     char payload[300], path[4096];
     struct buf file;

@@ -180,19 +180,126 @@ static void forks_share_pages_until_written(void **state)
     kv_state_free(c);
 }
 
-static void checkpoints_restore_the_fixed_block(void **state)
+/* Byte of the rows of position p, whichever the ring. */
+static uint8_t mark(int64_t p, size_t ring)
 {
+    return (uint8_t)(1 + p * 7 + (int64_t)ring * 31);
+}
+
+static void fill_ring(struct kv_state *kv, size_t offset, size_t row_bytes, int32_t rows, size_t r)
+{
+    int64_t first = kv->n_tokens > rows ? kv->n_tokens - rows : 0;
+    for (int64_t p = first; p < kv->n_tokens; p++)
+        memset(kv->fixed + offset + (size_t)(p % rows) * row_bytes, mark(p, r), row_bytes);
+}
+
+/* Positions [first, n) are there, whole; no other byte of the ring was touched. */
+static void check_ring(const struct kv_state *kv, size_t offset, size_t row_bytes, int32_t rows,
+                       size_t r, int64_t first)
+{
+    for (int64_t slot = 0; slot < rows; slot++) {
+        uint8_t expected = 0xee;
+        for (int64_t p = first; p < kv->n_tokens; p++)
+            if (p % rows == slot)
+                expected = mark(p, r);
+        for (size_t i = 0; i < row_bytes; i++)
+            assert_int_equal(kv->fixed[offset + (size_t)slot * row_bytes + i], expected);
+    }
+}
+
+/* With windows of 8 and ratios 0, 4 and 128, by hand: at 130 tokens the window needs 122 .. 129, a
+ * ratio of 4 needs 124 .. 129 (entry 32 pools 124 .. 131), a ratio of 128 needs 128 and 129. */
+static void check_checkpoint(int64_t n, int64_t window, int64_t four, int64_t other)
+{
+    const struct kv_layer_layout *l = layout.layer;
+    struct kv_state *a = kv_of(700), *b = kv_of(700);
+    grow(a, n);
+    for (int i = 0; i < 3; i++)
+        fill_ring(a, l[i].ring_offset, layout.main_row_bytes, l[i].ring_rows, 0);
+    for (int i = 1; i < 3; i++)
+        fill_ring(a, l[i].tail_offset, l[i].tail_row_bytes, l[i].tail_rows, 1);
+    fill_ring(a, l[1].index_tail_offset, l[1].index_tail_row_bytes, l[1].index_tail_rows, 2);
+    size_t size = kv_state_checkpoint_bytes(&layout, n);
+    uint8_t *bytes = malloc(size);
+    kv_state_checkpoint_read(a, bytes);
+    memset(b->fixed, 0xee, layout.fixed_bytes);
+    assert_ok(kv_state_reserve(b, n + 300, &err));
+    kv_state_checkpoint_write(b, bytes, n);
+    assert_int_equal(b->n_tokens, n);
+    assert_int_equal(b->high, n);
+    assert_int_equal(b->n_page, (n + 255) / 256);
+    for (int i = 0; i < 3; i++)
+        check_ring(b, l[i].ring_offset, layout.main_row_bytes, l[i].ring_rows, 0, window);
+    check_ring(b, l[1].tail_offset, l[1].tail_row_bytes, l[1].tail_rows, 1, four);
+    check_ring(b, l[1].index_tail_offset, l[1].index_tail_row_bytes, l[1].index_tail_rows, 2, four);
+    check_ring(b, l[2].tail_offset, l[2].tail_row_bytes, l[2].tail_rows, 1, other);
+    assert_int_equal(size, 3 * (size_t)(n - window) * layout.main_row_bytes +
+                               (size_t)(n - four) * (l[1].tail_row_bytes +
+                                                     l[1].index_tail_row_bytes) +
+                               (size_t)(n - other) * l[2].tail_row_bytes);
+    free(bytes);
+    kv_state_free(a);
+    kv_state_free(b);
+}
+
+static void checkpoints_hold_what_goes_on(void **state)
+{
+    check_checkpoint(1, 0, 0, 0);
+    check_checkpoint(3, 0, 0, 0);
+    check_checkpoint(4, 0, 0, 0);
+    check_checkpoint(7, 0, 0, 0);
+    check_checkpoint(8, 0, 4, 0);
+    check_checkpoint(130, 122, 124, 128);
+    check_checkpoint(256, 248, 252, 256);
+    check_checkpoint(383, 375, 376, 256);
+}
+
+/* Rows before the checkpoint's own are gone: below it only other checkpoints lead. */
+static void a_checkpoint_bounds_truncation(void **state)
+{
+    struct kv_state *kv = kv_of(600), *fork = kv_of(600);
+    uint8_t *bytes = malloc(kv_state_checkpoint_bytes(&layout, 100));
+    grow(kv, 100);
+    kv_state_checkpoint_read(kv, bytes);
+    kv_state_checkpoint_write(kv, bytes, 100);
+    assert_int_equal(kv_state_truncate(kv, 99, &err), SLUICE_ERR_STATE);
+    grow(kv, 3);
+    assert_ok(kv_state_truncate(kv, 100, &err));
+    assert_ok(kv_state_fork(fork, kv, &err));
+    assert_int_equal(kv_state_truncate(fork, 99, &err), SLUICE_ERR_STATE);
+    grow(kv, 20);
+    assert_ok(kv_state_truncate(kv, 104, &err));
+    assert_ok(kv_state_truncate(kv, 0, &err));
+    grow(kv, 10);
+    assert_ok(kv_state_truncate(kv, 1, &err));
+    free(bytes);
+    kv_state_free(kv);
+    kv_state_free(fork);
+}
+
+/* 10 tokens are two entries of ratio 4 and none of ratio 128. */
+static void rows_of_a_page_travel_alone(void **state)
+{
+    const struct kv_layer_layout *l = layout.layer;
     struct kv_state *a = kv_of(600), *b = kv_of(600);
-    uint8_t *bytes = malloc(layout.fixed_bytes);
-    grow(a, 20);
-    for (size_t i = 0; i < layout.fixed_bytes; i++)
-        a->fixed[i] = (uint8_t)(i * 7);
-    kv_state_fixed_read(a, bytes);
-    assert_ok(kv_state_reserve(b, 20, &err));
-    kv_state_fixed_write(b, bytes, 20);
-    assert_memory_equal(a->fixed, b->fixed, layout.fixed_bytes);
-    assert_int_equal(b->n_tokens, 20);
-    assert_int_equal(b->high, 20);
+    size_t size = kv_state_rows_bytes(&layout, 10);
+    assert_int_equal(size, 2 * (layout.main_row_bytes + layout.index_row_bytes));
+    assert_int_equal(kv_state_rows_bytes(&layout, 3), 0);
+    assert_int_equal(kv_state_rows_bytes(&layout, 128),
+                     33 * layout.main_row_bytes + 32 * layout.index_row_bytes);
+    uint8_t *bytes = malloc(size);
+    grow(a, 300);
+    grow(b, 300);
+    memset(a->page[1]->at, 1, layout.page_bytes);
+    memset(a->page[1]->at + l[1].index_page_offset, 2, layout.index_row_bytes * 2);
+    memset(b->page[1]->at, 9, layout.page_bytes);
+    kv_state_rows_read(a, 1, 10, bytes);
+    kv_state_rows_write(b, 1, 10, bytes);
+    for (size_t i = 0; i < layout.page_bytes; i++) {
+        bool row = i - l[1].page_offset < 2 * layout.main_row_bytes;
+        bool index = i - l[1].index_page_offset < 2 * layout.index_row_bytes;
+        assert_int_equal(b->page[1]->at[i], index ? 2 : row ? 1 : 9);
+    }
     free(bytes);
     kv_state_free(a);
     kv_state_free(b);
@@ -245,7 +352,9 @@ int main(void)
         cmocka_unit_test(truncation_is_bounded_by_the_slack),
         cmocka_unit_test(a_lost_window_is_refused),
         cmocka_unit_test(forks_share_pages_until_written),
-        cmocka_unit_test(checkpoints_restore_the_fixed_block),
+        cmocka_unit_test(checkpoints_hold_what_goes_on),
+        cmocka_unit_test(a_checkpoint_bounds_truncation),
+        cmocka_unit_test(rows_of_a_page_travel_alone),
         cmocka_unit_test(a_random_past_is_finite),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
