@@ -165,31 +165,6 @@ static bool sink_find(void *ctx, const struct page_key *chain, const int32_t *id
     return found;
 }
 
-/* A whole record under a name that is not its own must not be served as another. */
-static enum sluice_status check_same(const void *file, const struct record *r,
-                                     struct sluice_error *err)
-{
-    struct record_header h;
-    memcpy(&h, file, sizeof h);
-    FAIL_IF(h.kind != r->kind || h.n != r->n || !page_key_same(h.key, r->key) ||
-                !page_key_same(h.parent, r->parent),
-            err, SLUICE_ERR_FORMAT, "expected the record that the name says, found another");
-    return SLUICE_OK;
-}
-
-static enum sluice_status read_file(struct kvstore *s, const struct record *r, const char *path,
-                                    void *bytes, size_t n, struct sluice_error *err)
-{
-    char *file;
-    size_t size;
-    TRY(store_read(path, &file, &size, err));
-    enum sluice_status st = record_unpack(file, size, &s->o.identity, bytes, n, err);
-    if (st == SLUICE_OK)
-        st = check_same(file, r, err);
-    free(file);
-    return st;
-}
-
 /* After a failed read: the record is forgotten, unless it went by itself meanwhile. */
 static void lose(struct kvstore *s, struct page_key key, const char *path, const char *why)
 {
@@ -231,7 +206,7 @@ static enum sluice_status get(struct kvstore *s, struct page_key key, void *byte
         return SLUICE_OK;
     FAIL_IF(!there, err, SLUICE_ERR_IO, "the store has no such record of %zu bytes", n);
     store_path(s, &r, store_suffix(&r), path);
-    enum sluice_status st = read_file(s, &r, path, bytes, n, &why);
+    enum sluice_status st = store_read(s, &r, bytes, n, &why);
     if (st == SLUICE_OK) {
         if (s->lock_fd >= 0 && r.kind == RECORD_CHECKPOINT)
             utimensat(AT_FDCWD, path, NULL, 0);

@@ -57,9 +57,14 @@ void store_path(const struct kvstore *s, const struct record *r, const char *suf
 const char *store_suffix(const struct record *r);
 enum sluice_status store_write(struct kvstore *s, const struct record *r, const struct buf *file,
                                struct sluice_error *err);
-/* A whole record; the caller frees. SLUICE_ERR_NOMEM where it could be had at another time. */
-enum sluice_status store_read(const char *path, char **bytes, size_t *n, struct sluice_error *err);
-/* Checks the payload of a file too. */
+/* The payload [n] of the record r, checked. SLUICE_ERR_NOMEM where it could be had at another time:
+ * memory or files are short. */
+enum sluice_status store_read(const struct kvstore *s, const struct record *r, void *bytes,
+                              size_t n, struct sluice_error *err);
+/* Header and ids of a file, checked but for the payload. ids: [PAGE_SINK_TOKENS]. */
+enum sluice_status store_read_head(const char *path, struct record_header *h, int32_t *ids,
+                                   struct sluice_error *err);
+/* Checks the payload of a file too; *h is filled once the header is right. */
 enum sluice_status store_check_deep(const char *path, struct record_header *h,
                                     struct sluice_error *err);
 /* Calls fn(path) for each record and temporary file below dir. */
