@@ -429,15 +429,17 @@ static void report_prefill(struct schedule *s, const struct sluice_request *r)
 static enum sluice_status after_rows(struct schedule *s, struct sluice_request *r,
                                      struct sluice_error *err)
 {
-    if (r->rows == 0 || r->first)
+    if (r->rows == 0)
         return SLUICE_OK;
-    report_prefill(s, r);
+    if (!r->first)
+        report_prefill(s, r);
     int64_t n = r->c->kv->n_tokens;
     bool due = n % s->e->checkpoint == 0 || n == (int64_t)r->n_prompt - 1;
-    if (!due || n == 0)
+    if (n == 0 || (!due && !r->first))
         return SLUICE_OK;
     double began = clock_seconds();
-    enum sluice_status st = keep_checkpoint(s->keep, r->c, err);
+    enum sluice_status st = r->first ? keep_pass(s->keep, r->c, err)
+                                     : keep_checkpoint(s->keep, r->c, err);
     spend(s, SPENT_KEEP, began);
     return st;
 }
@@ -574,7 +576,7 @@ static enum sluice_status alloc_step(struct schedule *s, struct sluice_error *er
     FAIL_IF(!ok, err, SLUICE_ERR_NOMEM, "out of memory for the scheduler");
     struct keep_config config = {
         .layout = &s->e->layout, .ops = &s->e->ops, .max_tokens = s->e->info.context,
-        .budget = s->e->info.kv_budget, .used = &s->e->kv_used};
+        .budget = s->e->info.kv_budget, .every = s->e->checkpoint, .used = &s->e->kv_used};
     return keep_open(&config, &s->keep, err);
 }
 

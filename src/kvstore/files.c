@@ -15,7 +15,12 @@
 #include "os/clock.h"
 #include "os/file.h"
 
-struct store_io store_io = {file_write_exact, fsync, clock_seconds, (size_t)512 << 20};
+static int64_t now(void)
+{
+    return (int64_t)time(NULL);
+}
+
+struct store_io store_io = {file_write_exact, fsync, clock_seconds, now, (size_t)512 << 20};
 
 void store_log(const struct kvstore *s, enum sluice_log_level level, const char *fmt, ...)
 {
@@ -27,11 +32,6 @@ void store_log(const struct kvstore *s, enum sluice_log_level level, const char 
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
     s->o.log(s->o.log_ctx, level, text);
-}
-
-int64_t store_now(void)
-{
-    return (int64_t)time(NULL);
 }
 
 const char *store_suffix(const struct record *r)

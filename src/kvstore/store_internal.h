@@ -15,6 +15,7 @@ struct store_io {
                                 struct sluice_error *err);
     int (*sync)(int fd);
     double (*clock)(void);           /* seconds, monotonic */
+    int64_t (*now)(void);            /* seconds since the epoch */
     size_t queue_bytes;              /* most that waits to be written */
 };
 extern struct store_io store_io;
@@ -72,7 +73,6 @@ enum sluice_status store_walk(const char *dir, void (*fn)(void *ctx, const char 
                               struct sluice_error *err);
 void store_log(const struct kvstore *s, enum sluice_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-int64_t store_now(void);             /* seconds since the epoch */
 
 /* load.c: a folder becomes an index. A store without a thread as yet; *out is to be closed also on
  * failure, unless NULL. */
