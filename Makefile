@@ -4,6 +4,7 @@ CC ?= cc
 PREFIX ?= /usr/local
 WITH_EDIT ?= 1
 WITH_SERVER ?= 1
+WITH_KVSTORE ?= 1
 
 version := 0.1.0
 commit := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
@@ -15,7 +16,11 @@ base_cflags := -std=gnu11 -O2 -g -Wall -Wextra -Werror -Wformat=2 -Wshadow -Wstr
 # The server is optional: WITH_SERVER=0 leaves it out, and libevent, OpenSSL, zlib and zstd with it.
 server_libs := $(if $(filter 0,$(WITH_SERVER)),,-levent -levent_openssl -lssl -lcrypto -lz -lzstd)
 server_skip := $(if $(filter 0,$(WITH_SERVER)),src/server/%)
-libs := $(server_libs) -ljson-c -lutf8proc -lxxhash -lzstd -lpthread -lm
+# So is the store of conversations on disk: WITH_KVSTORE=0.
+kvstore_src := $(filter-out %/none.c,$(wildcard src/kvstore/*.c))
+kvstore_skip := $(if $(filter 0,$(WITH_KVSTORE)),$(kvstore_src),src/kvstore/none.c)
+kvstore_tests := $(if $(filter 0,$(WITH_KVSTORE)),%_kvstore %_kvstore_faults %_kv_record)
+libs := $(server_libs) -ljson-c -lutf8proc -lxxhash $(if $(filter 0,$(WITH_KVSTORE)),,-lzstd) -lpthread -lm
 
 # One object per instruction set, chosen at run time; a machine builds the sets of its family. -O3 for the leaves:
 # fixed-count loops over lanes and tiles must be unrolled.
@@ -34,7 +39,7 @@ $(BUILD)/obj/ops/neon/%.o: isa_cflags := -O3
 line_skip := $(if $(filter 0,$(WITH_EDIT)),%/line_edit.c,%/line_plain.c)
 cmd_libs := $(if $(filter 0,$(WITH_EDIT)),,-ledit)
 
-lib_src := $(filter-out src/cmd/% $(isa_skip) $(server_skip),$(wildcard src/*/*.c src/*/*/*.c))
+lib_src := $(filter-out src/cmd/% $(isa_skip) $(server_skip) $(kvstore_skip),$(wildcard src/*/*.c src/*/*/*.c))
 serve_skip := $(if $(filter 0,$(WITH_SERVER)),%/serve.c,%/serve_none.c)
 cmd_src := $(filter-out $(line_skip) $(serve_skip),$(wildcard src/cmd/*.c))
 lib_obj := $(lib_src:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/builtin.o
@@ -42,8 +47,8 @@ cmd_obj := $(cmd_src:src/%.c=$(BUILD)/obj/%.o)
 tool_bin := $(patsubst tools/%.c,$(BUILD)/%,$(wildcard tools/*.c))
 example_bin := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 test_src := $(wildcard tests/unit/test_*.c)
-tests := $(test_src:tests/unit/%.c=$(BUILD)/tests/%)
-fuzz_bin := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/*.c))
+tests := $(filter-out $(kvstore_tests),$(test_src:tests/unit/%.c=$(BUILD)/tests/%))
+fuzz_bin := $(filter-out $(kvstore_tests),$(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/*.c)))
 cli_tests := $(wildcard tests/cli/test_*.sh)
 
 # `make unit T="test_gguf test_bpe"` runs some tests only.
@@ -129,7 +134,11 @@ $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libsluice.a
 unit: $(chosen)
 	@tools/run_tests unit $(BUILD)/results $(chosen)
 
-cli: $(BUILD)/sluice $(BUILD)/synth $(example_bin)
+# What WITH_KVSTORE=0 makes, out of the same objects: one test shows that it builds.
+$(BUILD)/sluice-without-kvstore: $(cmd_obj) $(filter-out $(kvstore_src:src/%.c=$(BUILD)/obj/%.o),$(lib_obj)) $(BUILD)/obj/kvstore/none.o
+	@echo "  CC $@"; $(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(libs) $(cmd_libs)
+
+cli: $(BUILD)/sluice $(BUILD)/sluice-without-kvstore $(BUILD)/synth $(example_bin)
 	@SLUICE=$(BUILD)/sluice SYNTH=$(BUILD)/synth tools/run_tests cli $(BUILD)/results $(cli_tests)
 
 # Conversations at random, SOAK operations of them.
@@ -215,6 +224,6 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
--include $(lib_obj:.o=.d) $(cmd_obj:.o=.d) $(tests:=.d) $(tool_bin:=.d) $(example_bin:=.d)
+-include $(lib_obj:.o=.d) $(BUILD)/obj/kvstore/none.d $(cmd_obj:.o=.d) $(tests:=.d) $(tool_bin:=.d) $(example_bin:=.d)
 .PHONY: all help run test test-clients test-page soak unit cli check asan tsan clang neon ring ring-tests fuzz fuzz-short fuzz-build \
 	fuzz-targets deps install uninstall clean FORCE

@@ -289,7 +289,7 @@ struct page_sink;
 struct page_identity;
 
 /* What a store must be bound to: bytes of another identity are of no use to this engine. Reads a
- * part of the model's file. */
+ * part of the model's file. Where only the tokenizer is open, out->model alone means something. */
 void sluice_store_identity(const struct sluice *e, struct page_identity *out);
 /* From now on conversations are kept there too, and looked for. Borrowed until sluice_close, which
  * may still put; before the first request. */

@@ -31,6 +31,7 @@ int cmd_run(const struct options *o);
 int cmd_serve(const struct options *o);
 int cmd_launch(const struct options *o);
 int cmd_kv_list(const struct options *o);
+int cmd_kv_show(const struct options *o);
 int cmd_kv_verify(const struct options *o);
 int cmd_kv_prune(const struct options *o);
 int cmd_bench(const struct options *o);

@@ -34,6 +34,10 @@ static const struct command commands[] = {
     {"kv list", "conversations kept on disk", "DIR",
      "One line a record: kind, tokens, size, days since its last use, file.", 1, CMD_KV_LIST,
      cmd_kv_list},
+    {"kv show", "one conversation kept on disk, or a line for each", "DIR [ID]",
+     "ID is the beginning of a state's, as the list without it shows them. The text is\n"
+     "shown where the model is the one that read it.",
+     2, CMD_KV_SHOW, cmd_kv_show},
     {"kv verify", "checks conversations kept on disk", "DIR",
      "Reads every record whole; names those that are harmed and then exits with 1.", 1,
      CMD_KV_VERIFY, cmd_kv_verify},

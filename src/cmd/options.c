@@ -44,7 +44,7 @@ struct option_row {
 static const struct option_row rows[OPT_COUNT] = {
     [OPT_MODEL] = {"model", 'm', "SLUICE_MODEL", "FILE", "the built-in model",
         "GGUF file, or the first part of a split model",
-        ENGINE | CMD_INSPECT, TYPE_TEXT, 0, 0, NULL},
+        ENGINE | CMD_INSPECT | CMD_KV_SHOW, TYPE_TEXT, 0, 0, NULL},
     [OPT_MTP] = {"mtp", 0, "SLUICE_MTP", "FILE", "what the model holds",
         "GGUF file with the MTP block, which drafts tokens",
         FORWARD | CMD_INSPECT, TYPE_TEXT, 0, 0, NULL},

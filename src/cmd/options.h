@@ -30,6 +30,7 @@ enum command_bit {
     CMD_KV_VERIFY = 1 << 12,
     CMD_KV_PRUNE = 1 << 13,
     CMD_LAUNCH = 1 << 14,
+    CMD_KV_SHOW = 1 << 15,
 };
 
 enum option_id {

@@ -10,6 +10,7 @@
 
 struct keep {
     struct keep_config c;
+    struct prefix *prefixes;
     struct conversation **idle;      /* [n_idle] */
     size_t n_idle, room;
 };
@@ -24,14 +25,24 @@ static void checkpoint_unref(struct keep *k, struct checkpoint *p)
     free(p);
 }
 
+/* Forgets checkpoints beyond n tokens. */
+static void drop_places(struct keep *k, struct conversation *c, int64_t n)
+{
+    while (c->n_place && c->place[c->n_place - 1].checkpoint->n > n) {
+        struct place *last = &c->place[--c->n_place];
+        prefix_remove(k->prefixes, last->mark);
+        checkpoint_unref(k, last->checkpoint);
+    }
+}
+
 void conversation_free(struct keep *k, struct conversation *c)
 {
     if (!c)
         return;
-    for (size_t i = 0; i < c->n_checkpoint; i++)
-        checkpoint_unref(k, c->checkpoint[i]);
+    drop_places(k, c, 0);
+    prefix_remove(k->prefixes, c->whole);
     kv_state_free(c->kv);
-    free(c->checkpoint);
+    free(c->place);
     free(c->ids);
     free(c);
 }
@@ -69,13 +80,16 @@ static enum sluice_status set_ids(struct conversation *c, const int32_t *ids, si
     return SLUICE_OK;
 }
 
-static enum sluice_status add_checkpoint(struct conversation *c, struct checkpoint *p,
-                                         struct sluice_error *err)
+/* Takes over the caller's reference if it succeeds. The ids up to p->n are c's. */
+static enum sluice_status add_place(struct keep *k, struct conversation *c, struct checkpoint *p,
+                                    struct sluice_error *err)
 {
-    void *all = c->checkpoint;
-    TRY(grow(&all, &c->checkpoint_room, c->n_checkpoint + 1, sizeof *c->checkpoint, err));
-    c->checkpoint = all;
-    c->checkpoint[c->n_checkpoint++] = p;
+    void *all = c->place;
+    TRY(grow(&all, &c->place_room, c->n_place + 1, sizeof *c->place, err));
+    c->place = all;
+    struct prefix_mark mark = {.n = p->n, .from = p->n, .owner = c, .item = p}, *added;
+    TRY(prefix_add(k->prefixes, c->ids, &mark, &added, err));
+    c->place[c->n_place++] = (struct place){p, added};
     return SLUICE_OK;
 }
 
@@ -83,9 +97,10 @@ enum sluice_status keep_checkpoint(struct keep *k, struct conversation *c,
                                    struct sluice_error *err)
 {
     int64_t n = c->kv->n_tokens;
-    if (c->n_checkpoint && c->checkpoint[c->n_checkpoint - 1]->n == n)
+    int64_t last = c->n_place ? c->place[c->n_place - 1].checkpoint->n : 0;
+    if (last == n)
         return SLUICE_OK;
-    SLUICE_ASSERT(!c->n_checkpoint || c->checkpoint[c->n_checkpoint - 1]->n < n);
+    SLUICE_ASSERT(last < n);
     if (!keep_make_room(k, (int64_t)k->c.layout->fixed_bytes)) {
         keep_store_put(&k->c, c);
         return SLUICE_OK;
@@ -95,7 +110,7 @@ enum sluice_status keep_checkpoint(struct keep *k, struct conversation *c,
     p->n = n;
     p->refs = 1;
     kv_state_fixed_read(c->kv, p->bytes);
-    enum sluice_status st = add_checkpoint(c, p, err);
+    enum sluice_status st = add_place(k, c, p, err);
     if (st != SLUICE_OK) {
         free(p);
         return st;
@@ -105,16 +120,9 @@ enum sluice_status keep_checkpoint(struct keep *k, struct conversation *c,
     return SLUICE_OK;
 }
 
-/* Forgets checkpoints beyond n tokens. */
-static void drop_checkpoints(struct keep *k, struct conversation *c, int64_t n)
-{
-    while (c->n_checkpoint && c->checkpoint[c->n_checkpoint - 1]->n > n)
-        checkpoint_unref(k, c->checkpoint[--c->n_checkpoint]);
-}
-
 void conversation_trim(struct keep *k, struct conversation *c)
 {
-    drop_checkpoints(k, c, 0);
+    drop_places(k, c, 0);
 }
 
 /* ---- the keep ---- */
@@ -126,7 +134,12 @@ enum sluice_status keep_open(const struct keep_config *config, struct keep **out
     *out = k;
     FAIL_IF(!k, err, SLUICE_ERR_NOMEM, "out of memory for conversations");
     k->c = *config;
-    return SLUICE_OK;
+    enum sluice_status st = prefix_open(&k->prefixes, err);
+    if (st != SLUICE_OK) {
+        free(k);
+        *out = NULL;
+    }
+    return st;
 }
 
 void keep_set_store(struct keep *k, const struct page_sink *sink, struct page_key root)
@@ -141,6 +154,7 @@ void keep_close(struct keep *k)
         return;
     while (k->n_idle)
         conversation_free(k, k->idle[--k->n_idle]);
+    prefix_close(k->prefixes);
     free(k->idle);
     free(k);
 }
@@ -150,120 +164,98 @@ int32_t keep_count(const struct keep *k)
     return (int32_t)k->n_idle;
 }
 
+static enum sluice_status add_idle(struct keep *k, struct conversation *c)
+{
+    void *all = k->idle;
+    TRY(grow(&all, &k->room, k->n_idle + 1, sizeof *k->idle, NULL));
+    k->idle = all;
+    int64_t from = c->kv->high - KV_SLACK;
+    struct prefix_mark mark = {.n = c->kv->n_tokens, .from = from > 0 ? from : 0, .owner = c};
+    TRY(prefix_add(k->prefixes, c->ids, &mark, &c->whole, NULL));
+    c->number = k->n_idle;
+    k->idle[k->n_idle++] = c;
+    return SLUICE_OK;
+}
+
+static void remove_idle(struct keep *k, struct conversation *c)
+{
+    prefix_remove(k->prefixes, c->whole);
+    c->whole = NULL;
+    struct conversation *last = k->idle[--k->n_idle];
+    k->idle[c->number] = last;
+    last->number = c->number;
+}
+
 void keep_return(struct keep *k, struct conversation *c)
 {
     if (!c)
         return;
-    void *all = k->idle;
-    if (c->kv->n_tokens == 0 ||
-        grow(&all, &k->room, k->n_idle + 1, sizeof *k->idle, NULL) != SLUICE_OK) {
-        conversation_free(k, c);
-        return;
+    if (c->kv->n_tokens > 0) {
+        c->n_ids = (size_t)c->kv->n_tokens;
+        keep_store_put(&k->c, c);
+        c->last_used = clock_seconds();
     }
-    k->idle = all;
-    c->n_ids = (size_t)c->kv->n_tokens;
-    keep_store_put(&k->c, c);
-    c->last_used = clock_seconds();
-    k->idle[k->n_idle++] = c;
-}
-
-static void remove_idle(struct keep *k, size_t i)
-{
-    k->idle[i] = k->idle[--k->n_idle];
+    if (c->kv->n_tokens == 0 || add_idle(k, c) != SLUICE_OK)
+        conversation_free(k, c);
 }
 
 bool keep_make_room(struct keep *k, int64_t bytes)
 {
     double now = clock_seconds();
     while (*k->c.used + bytes > k->c.budget && k->n_idle > 0) {
-        size_t worst = 0;
+        struct conversation *worst = NULL;
         double least = 0;
         for (size_t i = 0; i < k->n_idle; i++) {
-            const struct conversation *c = k->idle[i];
+            struct conversation *c = k->idle[i];
             double value = (double)c->kv->n_tokens / (now - c->last_used + 1);
-            if (i == 0 || value < least) {
+            if (!worst || value < least) {
                 least = value;
-                worst = i;
+                worst = c;
             }
         }
-        struct conversation *c = k->idle[worst];
         remove_idle(k, worst);
-        conversation_free(k, c);
+        conversation_free(k, worst);
     }
     return *k->c.used + bytes <= k->c.budget;
 }
 
 /* ---- finding a prefix ---- */
 
-/* The tokens a request begins with, and where it may go on from. */
-struct find {
-    const int32_t *ids;              /* [n_ids] */
-    size_t n_ids;
-    /* best so far */
-    struct conversation *c;
-    int64_t n;                       /* tokens that are at hand */
-    const struct checkpoint *from;   /* NULL: the sequence as it stands, a few tokens shortened */
+/* What a request begins with, and where it may go on from. */
+struct start {
+    const int32_t *ids;              /* [n] */
+    size_t n;
+    struct conversation *c;          /* NULL: nothing is at hand */
+    int64_t same;                    /* tokens that are at hand */
+    struct checkpoint *from;         /* NULL: c as it stands, a few tokens shortened */
 };
 
-static int64_t common(const struct conversation *c, const struct find *f)
-{
-    size_t n = (size_t)c->kv->n_tokens, most = n < f->n_ids ? n : f->n_ids, i = 0;
-    while (i < most && c->ids[i] == f->ids[i])
-        i++;
-    return (int64_t)i;
-}
-
-static void found(struct find *f, struct conversation *c, int64_t n, const struct checkpoint *from)
-{
-    f->c = c;
-    f->n = n;
-    f->from = from;
-}
-
-/* Is c a better place to go on from? */
-static bool consider(struct find *f, struct conversation *c, bool idle)
-{
-    if (c->kv->n_tokens <= f->n)
-        return false;
-    int64_t same = common(c, f);
-    if (same <= f->n)
-        return false;
-    if (idle && c->kv->high - same <= KV_SLACK) {
-        found(f, c, same, NULL);
-        return true;
-    }
-    size_t i = c->n_checkpoint;
-    while (i > 0 && c->checkpoint[i - 1]->n > same)
-        i--;
-    if (i == 0 || c->checkpoint[i - 1]->n <= f->n)
-        return false;
-    found(f, c, c->checkpoint[i - 1]->n, c->checkpoint[i - 1]);
-    return true;
-}
-
-static enum sluice_status fork_from(struct keep *k, const struct find *at,
-                                    struct conversation *c, struct sluice_error *err)
+static enum sluice_status fork_from(struct keep *k, const struct start *at, struct conversation *c,
+                                    struct sluice_error *err)
 {
     TRY(kv_state_fork(c->kv, at->c->kv, err));
-    kv_state_fixed_write(c->kv, at->from->bytes, at->n);
-    for (size_t i = 0; i < at->c->n_checkpoint && at->c->checkpoint[i]->n <= at->n; i++) {
-        TRY(add_checkpoint(c, at->c->checkpoint[i], err));
-        at->c->checkpoint[i]->refs++;
+    kv_state_fixed_write(c->kv, at->from->bytes, at->same);
+    for (size_t i = 0; i < at->c->n_place; i++) {
+        struct checkpoint *p = at->c->place[i].checkpoint;
+        if (p->n > at->same)
+            break;
+        TRY(add_place(k, c, p, err));
+        p->refs++;
     }
     at->c->last_used = clock_seconds();
     return SLUICE_OK;
 }
 
-static enum sluice_status start_new(struct keep *k, const struct find *at, size_t n,
+static enum sluice_status start_new(struct keep *k, const struct start *at,
                                     struct conversation **out, struct sluice_error *err)
 {
     struct conversation *c = calloc(1, sizeof *c);
     FAIL_IF(!c, err, SLUICE_ERR_NOMEM, "out of memory for a conversation");
     enum sluice_status st;
+    TRY_OUT(set_ids(c, at->ids, at->n, err));
     TRY_OUT(kv_state_new(k->c.layout, k->c.ops, k->c.max_tokens, &c->kv, err));
     if (at->from)
         TRY_OUT(fork_from(k, at, c, err));
-    TRY_OUT(set_ids(c, at->ids, n, err));
     *out = c;
     c = NULL;
 out:
@@ -272,16 +264,15 @@ out:
 }
 
 /* Goes on from the store where that has clearly more; false where it has not, or cannot. */
-static bool start_stored(struct keep *k, const struct find *best, size_t n,
-                         struct conversation **out)
+static bool start_stored(struct keep *k, const struct start *best, struct conversation **out)
 {
     enum { CLEARLY = 64 };
     struct page_checkpoint at;
-    if (!keep_store_find(&k->c, best->ids, best->n_ids, &at) || at.n < best->n + CLEARLY)
+    if (!keep_store_find(&k->c, best->ids, best->n - 1, &at) || at.n < best->same + CLEARLY)
         return false;
-    struct find nothing = {.ids = best->ids};
+    struct start nothing = {.ids = best->ids, .n = best->n};
     struct conversation *c;
-    if (start_new(k, &nothing, n, &c, NULL) != SLUICE_OK)
+    if (start_new(k, &nothing, &c, NULL) != SLUICE_OK)
         return false;
     if (keep_store_get(&k->c, &at, c) != SLUICE_OK) {
         conversation_free(k, c);
@@ -291,31 +282,36 @@ static bool start_stored(struct keep *k, const struct find *best, size_t n,
     return true;
 }
 
-enum sluice_status keep_start(struct keep *k, const struct keep_prompt *prompt,
-                              struct conversation **out, struct sluice_error *err)
+/* Takes an idle conversation that the prompt goes on from. */
+static enum sluice_status start_taken(struct keep *k, const struct start *best,
+                                      struct conversation **out, struct sluice_error *err)
 {
-    SLUICE_ASSERT(prompt->n > 0);
-    struct find best = {.ids = prompt->ids, .n_ids = prompt->n - 1};
-    size_t index = 0;
-    for (size_t i = 0; i < k->n_idle; i++)
-        if (consider(&best, k->idle[i], /*idle=*/true))
-            index = i;
-    for (size_t i = 0; i < prompt->n_busy; i++)
-        consider(&best, prompt->busy[i], /*idle=*/false);
-    *out = NULL;
-    if (start_stored(k, &best, prompt->n, out))
-        return SLUICE_OK;
-    if (!best.c || best.from)
-        return start_new(k, &best, prompt->n, out, err);
-    remove_idle(k, index);
-    enum sluice_status st = kv_state_truncate(best.c->kv, best.n, err);
+    struct conversation *c = best->c;
+    remove_idle(k, c);
+    enum sluice_status st = kv_state_truncate(c->kv, best->same, err);
     if (st == SLUICE_OK)
-        st = set_ids(best.c, prompt->ids, prompt->n, err);
+        st = set_ids(c, best->ids, best->n, err);
     if (st != SLUICE_OK) {
-        conversation_free(k, best.c);
+        conversation_free(k, c);
         return st;
     }
-    drop_checkpoints(k, best.c, best.n);
-    *out = best.c;
+    drop_places(k, c, best->same);
+    *out = c;
     return SLUICE_OK;
+}
+
+enum sluice_status keep_start(struct keep *k, const int32_t *ids, size_t n,
+                              struct conversation **out, struct sluice_error *err)
+{
+    SLUICE_ASSERT(n > 0);
+    struct start best = {.ids = ids, .n = n};
+    const struct prefix_mark *mark = prefix_find(k->prefixes, ids, n - 1, &best.same);
+    if (mark) {
+        best.c = mark->owner;
+        best.from = mark->item;
+    }
+    *out = NULL;
+    if (start_stored(k, &best, out))
+        return SLUICE_OK;
+    return mark && !best.from ? start_taken(k, &best, out, err) : start_new(k, &best, out, err);
 }

@@ -5,7 +5,9 @@
  *             (2) a checkpoint at n holds the fixed block as it was after n tokens; since pages
  *                 below n never change, it brings the sequence back to n exactly;
  *             (3) checkpoints ascend and none lies beyond kv->n_tokens;
- *             (4) an idle conversation belongs to the keep, another to one request.
+ *             (4) an idle conversation belongs to the keep, another to one request;
+ *             (5) the tree of prefixes has a mark for every checkpoint of every conversation, and
+ *                 one for every idle conversation, which may be shortened by what its rings hold.
  *
  *   (new) --keep_start--> BUSY --keep_return--> IDLE --keep_start--> BUSY
  *                           |                     |
@@ -16,6 +18,7 @@
 #define SLUICE_ENGINE_KEEP_H
 
 #include "engine/page_sink.h"
+#include "engine/prefix.h"
 #include "model/kv_state.h"
 
 /* Shared by forks; never changes. */
@@ -25,14 +28,21 @@ struct checkpoint {
     uint8_t bytes[];                 /* [layout->fixed_bytes] */
 };
 
+/* A checkpoint of a conversation, and where prompts find it. */
+struct place {
+    struct checkpoint *checkpoint;
+    struct prefix_mark *mark;
+};
+
 struct conversation {
     struct kv_state *kv;
     int32_t *ids;                    /* [n_ids]; may be ahead of kv */
     size_t n_ids, room;
-    struct checkpoint **checkpoint;  /* [n_checkpoint] */
-    size_t n_checkpoint, checkpoint_room;
+    struct place *place;             /* [n_place] */
+    size_t n_place, place_room;
+    struct prefix_mark *whole;       /* idle only: as it stands */
+    size_t number;                   /* idle only: among the keep's */
     double last_used;                /* os/clock.h */
-    int32_t n_saved;                 /* pages that the store has been given */
 };
 
 struct keep;
@@ -53,19 +63,11 @@ enum sluice_status keep_open(const struct keep_config *config, struct keep **out
 void keep_close(struct keep *k);     /* accepts NULL */
 int32_t keep_count(const struct keep *k);
 
-/* What a request begins with, and the conversations of running ones, which it may fork. */
-struct keep_prompt {
-    const int32_t *ids;              /* [n], n > 0 */
-    size_t n;
-    struct conversation *const *busy;    /* [n_busy] */
-    size_t n_busy;
-};
-
-/* A conversation that begins with as much of the prompt as is at hand, at most n - 1 tokens: taken
- * from the idle ones if it goes on from one, else forked from the idle or busy one with the longest
- * prefix, or read from the store if that has a longer one, else empty. Its kv->n_tokens says how
- * much that is; its ids are all n. */
-enum sluice_status keep_start(struct keep *k, const struct keep_prompt *prompt,
+/* A conversation that begins with as much of the prompt ids[0 .. n) as is at hand, at most n - 1
+ * tokens, n > 0: taken from the idle ones if it goes on from one, else forked from the idle or busy
+ * one with the longest prefix, or read from the store if that has a longer one, else empty. Its
+ * kv->n_tokens says how much that is; its ids are all n. */
+enum sluice_status keep_start(struct keep *k, const int32_t *ids, size_t n,
                               struct conversation **out, struct sluice_error *err);
 /* From now on what is kept is given to a store too; before the first keep_start. */
 void keep_set_store(struct keep *k, const struct page_sink *sink, struct page_key root);

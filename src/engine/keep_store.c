@@ -27,19 +27,39 @@ static size_t checkpoint_bytes(const struct keep_config *k, int64_t n)
     return k->layout->fixed_bytes + (n % PAGE_SINK_TOKENS ? k->layout->page_bytes : 0);
 }
 
-static void put_pages(const struct keep_config *k, struct conversation *c,
+/* False: not all pages are kept. */
+static bool put_pages(const struct keep_config *k, const struct conversation *c,
                       const struct page_key *chain, int32_t pages, uint8_t *scratch)
 {
-    for (; c->n_saved < pages; c->n_saved++) {
-        struct page_link page = {chain[c->n_saved], chain[c->n_saved + 1]};
+    for (int32_t j = 0; j < pages; j++) {
+        struct page_link page = {chain[j], chain[j + 1],
+                                 c->ids + (int64_t)j * PAGE_SINK_TOKENS};
         if (k->sink->has_page(k->sink->ctx, page.key))
             continue;
-        kv_state_page_read(c->kv, c->n_saved, scratch);
-        k->sink->put_page(k->sink->ctx, &page, scratch, k->layout->page_bytes);
+        kv_state_page_read(c->kv, j, scratch);
+        if (!k->sink->put_page(k->sink->ctx, &page, scratch, k->layout->page_bytes))
+            return false;
     }
+    return true;
 }
 
-void keep_store_put(const struct keep_config *k, struct conversation *c)
+static void put_checkpoint(const struct keep_config *k, const struct conversation *c,
+                           struct page_key parent, uint8_t *scratch)
+{
+    int64_t n = c->kv->n_tokens;
+    int32_t pages = (int32_t)(n / PAGE_SINK_TOKENS);
+    const int32_t *tail = c->ids + (int64_t)pages * PAGE_SINK_TOKENS;
+    struct page_checkpoint at = {.parent = parent, .n = n};
+    at.key = page_key_next(parent, tail, (size_t)(n % PAGE_SINK_TOKENS));
+    if (k->sink->has_checkpoint(k->sink->ctx, at.key))
+        return;
+    kv_state_fixed_read(c->kv, scratch);
+    if (n % PAGE_SINK_TOKENS)
+        kv_state_page_read(c->kv, pages, scratch + k->layout->fixed_bytes);
+    k->sink->put_checkpoint(k->sink->ctx, &at, tail, scratch, checkpoint_bytes(k, n));
+}
+
+void keep_store_put(const struct keep_config *k, const struct conversation *c)
 {
     if (!k->sink)
         return;
@@ -47,18 +67,8 @@ void keep_store_put(const struct keep_config *k, struct conversation *c)
     int32_t pages = (int32_t)(n / PAGE_SINK_TOKENS);
     struct page_key *chain = chain_of(k->root, c->ids, (size_t)n);
     uint8_t *bytes = malloc(k->layout->fixed_bytes + k->layout->page_bytes);
-    if (chain && bytes) {
-        struct page_checkpoint at = {.parent = chain[pages], .n = n};
-        at.key = page_key_next(at.parent, c->ids + (int64_t)pages * PAGE_SINK_TOKENS,
-                               (size_t)(n % PAGE_SINK_TOKENS));
-        put_pages(k, c, chain, pages, bytes);
-        if (!k->sink->has_checkpoint(k->sink->ctx, at.key)) {
-            kv_state_fixed_read(c->kv, bytes);
-            if (n % PAGE_SINK_TOKENS)
-                kv_state_page_read(c->kv, pages, bytes + k->layout->fixed_bytes);
-            k->sink->put_checkpoint(k->sink->ctx, &at, bytes, checkpoint_bytes(k, n));
-        }
-    }
+    if (chain && bytes && put_pages(k, c, chain, pages, bytes))
+        put_checkpoint(k, c, chain[pages], bytes);
     free(chain);
     free(bytes);
 }
@@ -103,7 +113,6 @@ enum sluice_status keep_store_get(const struct keep_config *k, const struct page
         if (at->n % PAGE_SINK_TOKENS)
             kv_state_page_write(c->kv, pages, bytes + k->layout->fixed_bytes);
         kv_state_fixed_write(c->kv, bytes, at->n);
-        c->n_saved = pages;
     }
     free(chain);
     free(bytes);

@@ -6,7 +6,7 @@
 #include "engine/keep.h"
 
 /* Gives the sink the pages it lacks and the state at kv->n_tokens. */
-void keep_store_put(const struct keep_config *k, struct conversation *c);
+void keep_store_put(const struct keep_config *k, const struct conversation *c);
 /* The longest stored prefix of ids[0 .. n). */
 bool keep_store_find(const struct keep_config *k, const int32_t *ids, size_t n,
                      struct page_checkpoint *out);

@@ -31,7 +31,7 @@ struct page_key {
 /* Everything that must agree before bytes may be used again. */
 struct page_identity {
     uint64_t model;              /* of the file's contents (formats/gguf.h) */
-    uint32_t kv_format;
+    uint32_t kv_format;          /* 0 exact, 1 fp8 */
     uint32_t numerics;           /* of the backend: 0 ref, 1 cpu; results differ between them */
     uint64_t page_bytes, fixed_bytes;
 };
@@ -57,6 +57,7 @@ static inline bool page_key_same(struct page_key a, struct page_key b)
 /* A page and the one before it (or the root). */
 struct page_link {
     struct page_key parent, key;
+    const int32_t *ids;          /* [PAGE_SINK_TOKENS] */
 };
 
 struct page_checkpoint {
@@ -67,10 +68,13 @@ struct page_checkpoint {
 
 struct page_sink {
     void *ctx;
-    /* Keeps bytes [n] under a key that it may have already. What cannot be kept is dropped. */
-    void (*put_page)(void *ctx, const struct page_link *page, const void *bytes, size_t n);
-    void (*put_checkpoint)(void *ctx, const struct page_checkpoint *at, const void *bytes,
-                           size_t n);
+    /* Keep bytes [n] under a key that they may have already; a page after the one before it, a
+     * checkpoint after its pages. False if that cannot be done now, or not without something before
+     * it that is not kept. What was put or found by has_page stays until the next put_checkpoint.
+     * tail: the ids after the last whole page, [at->n % PAGE_SINK_TOKENS]. */
+    bool (*put_page)(void *ctx, const struct page_link *page, const void *bytes, size_t n);
+    bool (*put_checkpoint)(void *ctx, const struct page_checkpoint *at, const int32_t *tail,
+                           const void *bytes, size_t n);
     bool (*has_page)(void *ctx, struct page_key key);
     bool (*has_checkpoint)(void *ctx, struct page_key key);
     /* The longest checkpoint that is a prefix of ids[0 .. n) and whose pages are there; chain[i]
@@ -78,7 +82,7 @@ struct page_sink {
     bool (*find)(void *ctx, const struct page_key *chain, const int32_t *ids, size_t n,
                  struct page_checkpoint *out);
     /* Fill bytes [n]; SLUICE_ERR_IO or SLUICE_ERR_FORMAT when they cannot be had unharmed, and then
-     * the record is gone. */
+     * the record is gone, with all that depends on it. */
     enum sluice_status (*get_page)(void *ctx, struct page_key key, void *bytes, size_t n,
                                    struct sluice_error *err);
     enum sluice_status (*get_checkpoint)(void *ctx, struct page_key key, void *bytes, size_t n,

@@ -23,7 +23,6 @@ struct schedule {
     double decode_s, row_s;          /* of a step without prompts; of one prompt row; measured */
     struct batch_span *span;         /* this step's, [max_requests] */
     int32_t *token, *logit_row;      /* [max_rows], [max_requests] */
-    struct conversation **busy;      /* [max_requests] scratch */
     /* under lock */
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -159,10 +158,7 @@ static struct sluice_request *queue_head(struct schedule *s)
 static enum sluice_status start(struct schedule *s, struct sluice_request *r,
                                 struct sluice_error *err)
 {
-    for (int32_t i = 0; i < s->n_running; i++)
-        s->busy[i] = s->running[i]->c;
-    struct keep_prompt prompt = {r->ids, r->n_ids, s->busy, (size_t)s->n_running};
-    TRY(keep_start(s->keep, &prompt, &r->c, err));
+    TRY(keep_start(s->keep, r->ids, r->n_ids, &r->c, err));
     int64_t cached = r->c->kv->n_tokens;
     if (!r->admitted) {
         r->admitted = clock_seconds();
@@ -509,12 +505,11 @@ static enum sluice_status alloc_step(struct schedule *s, struct sluice_error *er
 {
     size_t requests = (size_t)s->e->info.max_requests, rows = (size_t)s->e->max_rows;
     s->running = calloc(requests, sizeof *s->running);
-    s->busy = calloc(requests, sizeof *s->busy);
     s->span = calloc(requests, sizeof *s->span);
     s->logit_row = calloc(requests, sizeof *s->logit_row);
     s->token = calloc(rows, sizeof *s->token);
     s->logits = calloc((size_t)s->e->shape.n_vocab, sizeof *s->logits);
-    bool ok = s->running && s->busy && s->span && s->logit_row && s->token && s->logits;
+    bool ok = s->running && s->span && s->logit_row && s->token && s->logits;
     FAIL_IF(!ok, err, SLUICE_ERR_NOMEM, "out of memory for the scheduler");
     struct keep_config config = {
         .layout = &s->e->layout, .ops = &s->e->ops, .max_tokens = s->e->info.context,
@@ -558,7 +553,6 @@ void schedule_close(struct schedule *s)
     pthread_mutex_destroy(&s->lock);
     free(s->queue);
     free(s->running);
-    free(s->busy);
     free(s->span);
     free(s->logit_row);
     free(s->token);

@@ -3,16 +3,36 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kvstore/store_internal.h"
+#include "os/clock.h"
 #include "os/file.h"
 
-struct store_io store_io = {file_write_exact, fsync};
+struct store_io store_io = {file_write_exact, fsync, clock_seconds, (size_t)512 << 20};
+
+void store_log(const struct kvstore *s, enum sluice_log_level level, const char *fmt, ...)
+{
+    if (!s->o.log)
+        return;
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    s->o.log(s->o.log_ctx, level, text);
+}
+
+int64_t store_now(void)
+{
+    return (int64_t)time(NULL);
+}
 
 const char *store_suffix(const struct record *r)
 {
@@ -85,14 +105,49 @@ enum sluice_status store_write(struct kvstore *s, const struct record *r, const 
     return st;
 }
 
-enum sluice_status store_read(const char *path, struct buf *out, struct sluice_error *err)
+enum sluice_status store_read(const char *path, char **bytes, size_t *n, struct sluice_error *err)
 {
-    char *bytes;
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int error = errno;
+    bool later = fd < 0 && (error == EMFILE || error == ENFILE || error == ENOMEM);
+    FAIL_IF(fd < 0, err, later ? SLUICE_ERR_NOMEM : SLUICE_ERR_IO, "cannot open: %s",
+            strerror(error));
+    bool fits = fstat(fd, &st) == 0 && st.st_size >= RECORD_HEADER_BYTES &&
+                (uint64_t)st.st_size <= 2 * (uint64_t)RECORD_MAX_BYTES;
+    char *file = fits ? malloc((size_t)st.st_size) : NULL;
+    enum sluice_status status = SLUICE_OK;
+    if (!fits)
+        status = status_fail(err, SLUICE_ERR_FORMAT, -1, "a file of this size is no record");
+    else if (!file)
+        status = status_fail(err, SLUICE_ERR_NOMEM, -1, "out of memory for a record");
+    else
+        status = file_read_exact(fd, file, (size_t)st.st_size, 0, err);
+    close(fd);
+    if (status != SLUICE_OK) {
+        free(file);
+        return status;
+    }
+    *bytes = file;
+    *n = (size_t)st.st_size;
+    return SLUICE_OK;
+}
+
+enum sluice_status store_check_deep(const char *path, struct record_header *h,
+                                    struct sluice_error *err)
+{
+    char *file;
     size_t n;
-    TRY(file_read_all(path, RECORD_MAX_BYTES, &bytes, &n, err));
-    buf_add(out, bytes, n);
-    free(bytes);
-    return buf_status(out, err);
+    TRY(store_read(path, &file, &n, err));
+    enum sluice_status st = record_check_all(file, n, NULL, h, err);
+    void *payload = st == SLUICE_OK ? malloc(h->raw_bytes + 1) : NULL;
+    if (payload)
+        st = record_unpack(file, n, NULL, payload, h->raw_bytes, err);
+    else if (st == SLUICE_OK)
+        st = status_fail(err, SLUICE_ERR_NOMEM, -1, "out of memory for a payload");
+    free(payload);
+    free(file);
+    return st;
 }
 
 static bool ends_with(const char *name, const char *suffix)

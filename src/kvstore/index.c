@@ -1,9 +1,21 @@
 /* kvstore/index.c - see index.h. */
 #include "kvstore/index.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/check.h"
+
+struct index_family {
+    struct page_key key;             /* of the parent */
+    struct index_entry *parent;      /* NULL: a root, or not there */
+    struct index_entry *first;
+    uint32_t *tails;                 /* NULL while it has no checkpoint */
+    size_t n_checkpoint;
+    struct index_family *next;       /* in the bucket */
+};
+
+/* ---- tables ---- */
 
 static size_t slot(const struct index *x, struct page_key key)
 {
@@ -13,9 +25,9 @@ static size_t slot(const struct index *x, struct page_key key)
 static enum sluice_status alloc_buckets(struct index *x, size_t n, struct sluice_error *err)
 {
     x->key_bucket = calloc(n, sizeof *x->key_bucket);
-    x->parent_bucket = calloc(n, sizeof *x->parent_bucket);
+    x->family_bucket = calloc(n, sizeof *x->family_bucket);
     x->n_bucket = n;
-    FAIL_IF(!x->key_bucket || !x->parent_bucket, err, SLUICE_ERR_NOMEM,
+    FAIL_IF(!x->key_bucket || !x->family_bucket, err, SLUICE_ERR_NOMEM,
             "out of memory for the store's index");
     return SLUICE_OK;
 }
@@ -26,35 +38,51 @@ enum sluice_status index_init(struct index *x, struct sluice_error *err)
     return alloc_buckets(x, 1024, err);
 }
 
+static void family_free(struct index_family *f)
+{
+    free(f->tails);
+    free(f);
+}
+
 void index_deinit(struct index *x)
 {
-    for (size_t i = 0; x->key_bucket && i < x->n_bucket; i++) {
+    for (size_t i = 0; x->key_bucket && x->family_bucket && i < x->n_bucket; i++) {
         for (struct index_entry *e = x->key_bucket[i], *next; e; e = next) {
             next = e->by_key;
             free(e);
         }
+        for (struct index_family *f = x->family_bucket[i], *next; f; f = next) {
+            next = f->next;
+            family_free(f);
+        }
     }
     free(x->key_bucket);
-    free(x->parent_bucket);
+    free(x->family_bucket);
+    free(x->heap);
     *x = (struct index){0};
 }
 
 static void link_entry(struct index *x, struct index_entry *e)
 {
-    struct index_entry **k = &x->key_bucket[slot(x, e->r.key)];
-    struct index_entry **p = &x->parent_bucket[slot(x, e->r.parent)];
-    e->by_key = *k;
-    e->by_parent = *p;
-    *k = *p = e;
+    struct index_entry **at = &x->key_bucket[slot(x, e->r.key)];
+    e->by_key = *at;
+    *at = e;
 }
 
-/* Longer chains are slower, not wrong: without memory the table stays as it is. */
+static void link_family(struct index *x, struct index_family *f)
+{
+    struct index_family **at = &x->family_bucket[slot(x, f->key)];
+    f->next = *at;
+    *at = f;
+}
+
+/* Longer chains are slower, not wrong: without memory the tables stay as they are. */
 static void grow(struct index *x)
 {
     struct index wider = *x;
     if (alloc_buckets(&wider, 2 * x->n_bucket, NULL) != SLUICE_OK) {
         free(wider.key_bucket);
-        free(wider.parent_bucket);
+        free(wider.family_bucket);
         return;
     }
     for (size_t i = 0; i < x->n_bucket; i++) {
@@ -62,9 +90,13 @@ static void grow(struct index *x)
             next = e->by_key;
             link_entry(&wider, e);
         }
+        for (struct index_family *f = x->family_bucket[i], *next; f; f = next) {
+            next = f->next;
+            link_family(&wider, f);
+        }
     }
     free(x->key_bucket);
-    free(x->parent_bucket);
+    free(x->family_bucket);
     *x = wider;
 }
 
@@ -76,75 +108,303 @@ struct index_entry *index_find(const struct index *x, struct page_key key)
     return e;
 }
 
-struct index_entry *index_child(const struct index *x, struct page_key parent,
-                                const struct index_entry *after)
+static struct index_family *family_find(const struct index *x, struct page_key key)
 {
-    struct index_entry *e = after ? after->by_parent : x->parent_bucket[slot(x, parent)];
-    while (e && !page_key_same(e->r.parent, parent))
-        e = e->by_parent;
-    return e;
+    struct index_family *f = x->family_bucket[slot(x, key)];
+    while (f && !page_key_same(f->key, key))
+        f = f->next;
+    return f;
 }
+
+const uint32_t *index_tails(const struct index *x, struct page_key parent)
+{
+    const struct index_family *f = family_find(x, parent);
+    return f ? f->tails : NULL;
+}
+
+/* ---- the heap ---- */
+
+double index_rank(const struct index_entry *e)
+{
+    enum { DAY = 86400 };
+    if (e->r.kind != RECORD_CHECKPOINT)
+        return -INFINITY;
+    return (double)e->last_use + DAY * log2(((double)e->r.n + 1) / ((double)e->bytes + 1));
+}
+
+static void heap_set(struct index *x, size_t i, struct index_entry *e)
+{
+    x->heap[i] = e;
+    e->heap_at = i + 1;
+}
+
+/* Moves the entry at i to where its rank belongs. */
+static void heap_settle(struct index *x, size_t i)
+{
+    struct index_entry *e = x->heap[i];
+    double rank = index_rank(e);
+    for (; i > 0 && rank < index_rank(x->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        heap_set(x, i, x->heap[(i - 1) / 2]);
+    for (size_t child; (child = 2 * i + 1) < x->n_heap; i = child) {
+        if (child + 1 < x->n_heap && index_rank(x->heap[child + 1]) < index_rank(x->heap[child]))
+            child++;
+        if (rank <= index_rank(x->heap[child]))
+            break;
+        heap_set(x, i, x->heap[child]);
+    }
+    heap_set(x, i, e);
+}
+
+/* Puts the entry into the heap, or takes it out, as invariant (3) says. */
+static void heap_update(struct index *x, struct index_entry *e)
+{
+    bool in = !e->job && !e->below && !e->pinned;
+    if (in && !e->heap_at) {
+        heap_set(x, x->n_heap++, e);
+        heap_settle(x, e->heap_at - 1);
+    } else if (in) {
+        heap_settle(x, e->heap_at - 1);
+    } else if (e->heap_at) {
+        size_t i = e->heap_at - 1;
+        e->heap_at = 0;
+        struct index_entry *last = x->heap[--x->n_heap];
+        if (last != e) {
+            heap_set(x, i, last);
+            heap_settle(x, i);
+        }
+    }
+}
+
+static bool make_heap_room(struct index *x)
+{
+    if (x->n < x->heap_room)
+        return true;
+    size_t room = x->heap_room ? 2 * x->heap_room : 256;
+    void *p = realloc(x->heap, room * sizeof *x->heap);
+    if (!p)
+        return false;
+    x->heap = p;
+    x->heap_room = room;
+    return true;
+}
+
+struct index_entry *index_worst(const struct index *x)
+{
+    return x->n_heap ? x->heap[0] : NULL;
+}
+
+/* ---- families ---- */
+
+/* The family of the parent, made where it is not there; NULL when out of memory. */
+static struct index_family *family_of(struct index *x, const struct record *r)
+{
+    struct index_family *f = family_find(x, r->parent);
+    bool made = !f;
+    if (made)
+        f = calloc(1, sizeof *f);
+    if (f && r->kind == RECORD_CHECKPOINT && !f->tails)
+        f->tails = calloc(PAGE_SINK_TOKENS, sizeof *f->tails);
+    if (!f || (r->kind == RECORD_CHECKPOINT && !f->tails)) {
+        if (made)
+            free(f);
+        return NULL;
+    }
+    if (made) {
+        f->key = r->parent;
+        f->parent = index_find(x, r->parent);
+        link_family(x, f);
+    }
+    return f;
+}
+
+static void join_family(struct index *x, struct index_family *f, struct index_entry *e)
+{
+    e->among = f;
+    e->next = f->first;
+    if (e->next)
+        e->next->before = e;
+    f->first = e;
+    if (e->r.kind == RECORD_CHECKPOINT) {
+        f->tails[e->r.n % PAGE_SINK_TOKENS]++;
+        f->n_checkpoint++;
+    }
+    if (f->parent && !f->parent->below) {
+        f->parent->below = f;
+        heap_update(x, f->parent);
+    }
+}
+
+static void unlink_family(struct index *x, struct index_family *f)
+{
+    struct index_family **at = &x->family_bucket[slot(x, f->key)];
+    while (*at != f)
+        at = &(*at)->next;
+    *at = f->next;
+    if (f->parent) {
+        f->parent->below = NULL;
+        heap_update(x, f->parent);
+    }
+    family_free(f);
+}
+
+static void leave_family(struct index *x, struct index_entry *e)
+{
+    struct index_family *f = e->among;
+    if (e->before)
+        e->before->next = e->next;
+    else
+        f->first = e->next;
+    if (e->next)
+        e->next->before = e->before;
+    if (e->r.kind == RECORD_CHECKPOINT) {
+        f->tails[e->r.n % PAGE_SINK_TOKENS]--;
+        f->n_checkpoint--;
+    }
+    if (f->n_checkpoint == 0) {
+        free(f->tails);
+        f->tails = NULL;
+    }
+    if (!f->first)
+        unlink_family(x, f);
+}
+
+/* ---- entries ---- */
 
 struct index_entry *index_add(struct index *x, const struct index_entry *entry)
 {
-    SLUICE_ASSERT(!index_find(x, entry->r.key));
-    struct index_entry *e = malloc(sizeof *e);
-    if (!e)
-        return NULL;
+    SLUICE_ASSERT(!index_find(x, entry->r.key) && entry->r.n >= 0);
     if (x->n >= x->n_bucket)
         grow(x);
-    *e = *entry;
-    e->n_children = 0;
-    for (struct index_entry *c = NULL; (c = index_child(x, e->r.key, c));)
-        e->n_children++;
+    struct index_entry *e = make_heap_room(x) ? malloc(sizeof *e) : NULL;
+    struct index_family *f = e ? family_of(x, &entry->r) : NULL;
+    if (!f) {
+        free(e);
+        return NULL;
+    }
+    *e = (struct index_entry){
+        .r = entry->r, .at_root = entry->at_root, .bytes = entry->bytes,
+        .last_use = entry->last_use, .job = entry->job, .below = family_find(x, entry->r.key)};
+    if (e->below)
+        e->below->parent = e;
     link_entry(x, e);
-    struct index_entry *parent = index_find(x, e->r.parent);
-    if (parent)
-        parent->n_children++;
     x->n++;
-    x->bytes += e->bytes;
+    x->disk_bytes += e->job ? 0 : e->bytes;
+    join_family(x, f, e);
+    heap_update(x, e);
     return e;
 }
 
-void index_remove(struct index *x, struct index_entry *entry)
+void index_written(struct index *x, struct index_entry *e, int64_t bytes)
 {
-    struct index_entry **p = &x->key_bucket[slot(x, entry->r.key)];
-    while (*p != entry)
-        p = &(*p)->by_key;
-    *p = entry->by_key;
-    p = &x->parent_bucket[slot(x, entry->r.parent)];
-    while (*p != entry)
-        p = &(*p)->by_parent;
-    *p = entry->by_parent;
-    struct index_entry *parent = index_find(x, entry->r.parent);
-    if (parent)
-        parent->n_children--;
+    SLUICE_ASSERT(e->job);
+    e->job = NULL;
+    e->bytes = bytes;
+    x->disk_bytes += bytes;
+    heap_update(x, e);
+}
+
+void index_touch(struct index *x, struct index_entry *e, int64_t last_use)
+{
+    e->last_use = last_use;
+    heap_update(x, e);
+}
+
+void index_pin(struct index *x, struct index_entry *e)
+{
+    if (e->pinned)
+        return;
+    e->pinned = true;
+    e->next_pinned = x->pinned;
+    x->pinned = e;
+    heap_update(x, e);
+}
+
+void index_release(struct index *x)
+{
+    while (x->pinned) {
+        struct index_entry *e = x->pinned;
+        x->pinned = e->next_pinned;
+        e->pinned = false;
+        heap_update(x, e);
+    }
+}
+
+static void unpin(struct index *x, struct index_entry *e)
+{
+    struct index_entry **at = &x->pinned;
+    while (*at != e)
+        at = &(*at)->next_pinned;
+    *at = e->next_pinned;
+}
+
+/* An entry without children. */
+static void remove_leaf(struct index *x, struct index_entry *e)
+{
+    SLUICE_ASSERT(!e->below);
+    if (e->pinned)
+        unpin(x, e);
+    e->pinned = true; /* keeps it out of the heap */
+    heap_update(x, e);
+    struct index_entry **at = &x->key_bucket[slot(x, e->r.key)];
+    while (*at != e)
+        at = &(*at)->by_key;
+    *at = e->by_key;
+    leave_family(x, e);
     x->n--;
-    x->bytes -= entry->bytes;
-    free(entry);
+    x->disk_bytes -= e->job ? 0 : e->bytes;
+    free(e);
 }
 
-double index_value(const struct index_entry *entry, int64_t now)
+void index_remove(struct index *x, struct index_entry *entry,
+                  void (*fn)(void *ctx, struct index_entry *entry), void *ctx)
 {
-    double age = (double)(now > entry->last_use ? now - entry->last_use : 0) + 60;
-    double tokens = entry->r.kind == RECORD_CHECKPOINT ? (double)entry->r.n : 0;
-    return tokens / ((double)entry->bytes + 1) / age;
+    for (bool done = false; !done;) {
+        struct index_entry *e = entry;
+        while (e->below)
+            e = e->below->first;
+        done = e == entry;
+        if (fn)
+            fn(ctx, e);
+        remove_leaf(x, e);
+    }
 }
 
-struct index_entry *index_worst(const struct index *x, int64_t now)
+/* Marks e and all below it, without recursion: chains of pages are long. */
+static void mark_tree(struct index_entry *e)
 {
-    struct index_entry *worst = NULL;
-    double least = 0;
+    for (const struct index_entry *top = e;;) {
+        e->reached = true;
+        if (e->below) {
+            e = e->below->first;
+            continue;
+        }
+        while (e != top && !e->next)
+            e = e->among->parent;
+        if (e == top)
+            return;
+        e = e->next;
+    }
+}
+
+void index_remove_orphans(struct index *x, void (*fn)(void *ctx, struct index_entry *entry),
+                          void *ctx)
+{
+    for (size_t i = 0; i < x->n_bucket; i++)
+        for (struct index_entry *e = x->key_bucket[i]; e; e = e->by_key)
+            if (e->at_root)
+                mark_tree(e);
     for (size_t i = 0; i < x->n_bucket; i++) {
-        for (struct index_entry *e = x->key_bucket[i]; e; e = e->by_key) {
-            if (e->n_children > 0 || !e->on_disk)
+        for (struct index_entry *e = x->key_bucket[i], *next; e; e = next) {
+            next = e->by_key;
+            if (e->reached)
                 continue;
-            double value = index_value(e, now);
-            if (!worst || value < least) {
-                worst = e;
-                least = value;
+            /* Forged records may even form a ring, which has no leaf to begin with. */
+            if (e->below) {
+                e->below->parent = NULL;
+                e->below = NULL;
             }
+            fn(ctx, e);
+            remove_leaf(x, e);
         }
     }
-    return worst;
 }

@@ -5,10 +5,12 @@
  *   DIR/xx/KEY.tmp           being written; removed when the store is opened
  *
  * A record is written under a temporary name, synced and renamed, by a thread of its own; so a
- * record is there whole or not at all. What cannot be read unharmed is removed, said once, and
- * never served. When the disk is full nothing more is saved, which is said once too.
+ * record is there whole or not at all. What cannot be read unharmed is removed with all that goes
+ * on from it, said once, and never served. While the disk is full, fails or is too slow nothing is
+ * saved; it is tried again after a pause. Either change is said once.
  *
- * Two processes: the first to come writes; a second one on the same folder only reads. */
+ * Two processes: the first to come writes; a second one on the same folder only reads what was
+ * there when it came. */
 #ifndef SLUICE_KVSTORE_KVSTORE_H
 #define SLUICE_KVSTORE_KVSTORE_H
 
@@ -19,13 +21,15 @@ struct kvstore;
 
 struct kvstore_options {
     const char *dir;             /* made if it is not there; 0700 */
-    int64_t bytes;               /* budget of this model's files; 0: 16 GiB */
+    int64_t bytes;               /* budget of all records in dir; 0: 16 GiB */
     struct page_identity identity;
-    void (*log)(void *ctx, enum sluice_log_level level, const char *text);   /* or NULL */
+    /* Or NULL. Called from any thread, also under the store's lock: must not call the store. */
+    void (*log)(void *ctx, enum sluice_log_level level, const char *text);
     void *log_ctx;
 };
 
-/* Reads the headers of all records. SLUICE_ERR_IO when the folder cannot be used. */
+/* Reads the headers of all records, gives up what is beyond the budget. SLUICE_ERR_IO when the
+ * folder cannot be used. */
 enum sluice_status kvstore_open(const struct kvstore_options *options, struct kvstore **out,
                                 struct sluice_error *err);
 /* Writes what is queued, then frees. Accepts NULL. */
@@ -36,9 +40,10 @@ const struct page_sink *kvstore_sink(struct kvstore *s);
 void kvstore_flush(struct kvstore *s);
 
 struct kvstore_stats {
-    int64_t records, bytes;      /* on disk, or about to be */
-    /* records since the start: saved; not saved; found harmed */
-    int64_t written, dropped, removed;
+    int64_t records;             /* on disk, or about to be */
+    int64_t bytes;               /* on disk */
+    /* records since the start: saved; not saved; found harmed; given up for the budget */
+    int64_t written, dropped, removed, evicted;
 };
 void kvstore_stats(struct kvstore *s, struct kvstore_stats *out);   /* any thread */
 
@@ -56,5 +61,30 @@ struct kvstore_item {
 enum sluice_status kvstore_list(const char *dir, bool deep,
                                 void (*fn)(void *ctx, const struct kvstore_item *item), void *ctx,
                                 struct sluice_error *err);
+
+/* A conversation as far as a state of it is kept. */
+struct kvstore_state {
+    char id[33];                 /* of the state; 32 hexadecimal digits */
+    struct page_identity identity;
+    int64_t n, last_use;         /* tokens; seconds since the epoch */
+    int64_t bytes;               /* of its own file */
+    int64_t page_bytes;          /* of the files of its pages, which others may share */
+    int32_t pages;
+    const int32_t *ids;          /* [n_ids] its first, valid during the call */
+    size_t n_ids;
+};
+
+/* Calls fn for every state in dir, the last used first, with the ids of its first page; or, where
+ * id is not NULL, for the one whose id begins so, with all n ids. SLUICE_ERR_ARG if that is not
+ * one. Changes nothing. */
+enum sluice_status kvstore_show(const char *dir, const char *id,
+                                void (*fn)(void *ctx, const struct kvstore_state *state), void *ctx,
+                                struct sluice_error *err);
+
+/* Removes harmed records (every byte is checked) and what goes on from them, then gives up records
+ * of any model until they fit options->bytes (0: none is left; identity is not used).
+ * SLUICE_ERR_STATE while another process writes there. */
+enum sluice_status kvstore_prune(const struct kvstore_options *options, struct kvstore_stats *out,
+                                 struct sluice_error *err);
 
 #endif

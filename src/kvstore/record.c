@@ -10,31 +10,69 @@
 #define ZSTD_LEVEL 1
 
 static const char magic[8] = {'S', 'L', 'U', 'I', 'C', 'E', 'K', 'V'};
-enum { VERSION = 1 };
+enum { VERSION = 2 };
+
+size_t record_ids(enum record_kind kind, int64_t n)
+{
+    return kind == RECORD_PAGE ? PAGE_SINK_TOKENS : (size_t)(n % PAGE_SINK_TOKENS);
+}
+
+struct page_key record_checkpoint_key(struct page_key key)
+{
+    key.low ^= RECORD_CHECKPOINT;
+    return key;
+}
+
+static size_t id_bytes(const struct record_header *h)
+{
+    return record_ids((enum record_kind)h->kind, h->n) * sizeof(int32_t);
+}
+
+uint64_t record_bytes(const struct record_header *h)
+{
+    return RECORD_HEADER_BYTES + id_bytes(h) + h->packed_bytes;
+}
+
+/* Header (empty as yet), ids, and the payload packed. */
+static enum sluice_status pack_body(const struct record *r, const struct record_body *body,
+                                    struct buf *out, struct sluice_error *err)
+{
+    static const uint8_t header[RECORD_HEADER_BYTES];
+    size_t room = ZSTD_compressBound(body->n);
+    char *packed = malloc(room);
+    FAIL_IF(!packed, err, SLUICE_ERR_NOMEM, "out of memory for a record of %zu bytes", body->n);
+    size_t bytes = ZSTD_compress(packed, room, body->payload, body->n, ZSTD_LEVEL);
+    enum sluice_status st = SLUICE_OK;
+    if (ZSTD_isError(bytes)) {
+        st = status_fail(err, SLUICE_ERR_INTERNAL, -1, "zstd: %s", ZSTD_getErrorName(bytes));
+    } else {
+        buf_add(out, header, sizeof header);
+        buf_add(out, body->ids, record_ids(r->kind, r->n) * sizeof *body->ids);
+        buf_add(out, packed, bytes);
+        st = buf_status(out, err);
+    }
+    free(packed);
+    return st;
+}
 
 enum sluice_status record_pack(const struct record *r, const struct page_identity *identity,
-                               const void *payload, size_t n, struct buf *out,
+                               const struct record_body *body, struct buf *out,
                                struct sluice_error *err)
 {
-    size_t room = ZSTD_compressBound(n);
-    char *packed = malloc(room);
-    FAIL_IF(!packed, err, SLUICE_ERR_NOMEM, "out of memory for a record of %zu bytes", n);
-    size_t bytes = ZSTD_compress(packed, room, payload, n, ZSTD_LEVEL);
-    if (ZSTD_isError(bytes)) {
-        free(packed);
-        return status_fail(err, SLUICE_ERR_INTERNAL, -1, "zstd: %s", ZSTD_getErrorName(bytes));
-    }
-    XXH128_hash_t sum = XXH3_128bits(packed, bytes);
+    size_t begin = out->len;
+    TRY(pack_body(r, body, out, err));
+    char *file = out->data + begin;
+    size_t left = out->len - begin - RECORD_HEADER_BYTES;
+    XXH128_hash_t sum = XXH3_128bits(file + RECORD_HEADER_BYTES, left);
     struct record_header h = {
         .version = VERSION, .kind = r->kind, .identity = *identity, .key = r->key,
-        .parent = r->parent, .n = r->n, .raw_bytes = n, .packed_bytes = bytes,
-        .sum_low = sum.low64, .sum_high = sum.high64};
+        .parent = r->parent, .n = r->n, .raw_bytes = body->n, .sum_low = sum.low64,
+        .sum_high = sum.high64};
+    h.packed_bytes = left - id_bytes(&h);
     memcpy(h.magic, magic, sizeof magic);
     h.header_sum = XXH3_64bits(&h, offsetof(struct record_header, header_sum));
-    buf_add(out, &h, sizeof h);
-    buf_add(out, packed, bytes);
-    free(packed);
-    return buf_status(out, err);
+    memcpy(file, &h, sizeof h);
+    return SLUICE_OK;
 }
 
 enum sluice_status record_check(const void *bytes, size_t n, const struct page_identity *identity,
@@ -51,26 +89,59 @@ enum sluice_status record_check(const void *bytes, size_t n, const struct page_i
     FAIL_IF(sum != out->header_sum, err, SLUICE_ERR_FORMAT, "the header's checksum does not match");
     FAIL_IF(out->kind != RECORD_PAGE && out->kind != RECORD_CHECKPOINT, err, SLUICE_ERR_FORMAT,
             "expected kind 1 or 2, found %u", out->kind);
+    FAIL_IF(out->kind == RECORD_PAGE ? out->n != 0 : out->n < 1, err, SLUICE_ERR_FORMAT,
+            "kind %u with %lld tokens", out->kind, (long long)out->n);
+    FAIL_IF(out->raw_bytes > RECORD_MAX_BYTES || out->packed_bytes > RECORD_MAX_BYTES, err,
+            SLUICE_ERR_FORMAT, "a payload of %llu bytes, packed %llu: expected at most %llu",
+            (unsigned long long)out->raw_bytes, (unsigned long long)out->packed_bytes,
+            (unsigned long long)RECORD_MAX_BYTES);
     bool same = !identity || memcmp(&out->identity, identity, sizeof *identity) == 0;
     FAIL_IF(!same, err, SLUICE_ERR_FORMAT, "belongs to another model, KV format or backend");
     return SLUICE_OK;
+}
+
+void record_read_ids(const void *bytes, const struct record_header *h, int32_t *ids)
+{
+    memcpy(ids, (const uint8_t *)bytes + RECORD_HEADER_BYTES, id_bytes(h));
+}
+
+enum sluice_status record_check_key(const void *bytes, const struct record_header *h,
+                                    struct sluice_error *err)
+{
+    int32_t ids[PAGE_SINK_TOKENS];
+    record_read_ids(bytes, h, ids);
+    struct page_key key =
+        page_key_next(h->parent, ids, record_ids((enum record_kind)h->kind, h->n));
+    if (h->kind == RECORD_CHECKPOINT)
+        key = record_checkpoint_key(key);
+    FAIL_IF(!page_key_same(key, h->key), err, SLUICE_ERR_FORMAT,
+            "the key is not that of the parent and the ids");
+    return SLUICE_OK;
+}
+
+enum sluice_status record_check_all(const void *bytes, size_t n,
+                                    const struct page_identity *identity,
+                                    struct record_header *out, struct sluice_error *err)
+{
+    TRY(record_check(bytes, n, identity, out, err));
+    FAIL_IF(record_bytes(out) != n, err, SLUICE_ERR_FORMAT,
+            "expected a file of %llu bytes, found %zu", (unsigned long long)record_bytes(out), n);
+    XXH128_hash_t sum = XXH3_128bits((const uint8_t *)bytes + RECORD_HEADER_BYTES,
+                                     n - RECORD_HEADER_BYTES);
+    FAIL_IF(sum.low64 != out->sum_low || sum.high64 != out->sum_high, err, SLUICE_ERR_FORMAT,
+            "the payload's checksum does not match");
+    return record_check_key(bytes, out, err);
 }
 
 enum sluice_status record_unpack(const void *bytes, size_t n, const struct page_identity *identity,
                                  void *out, size_t room, struct sluice_error *err)
 {
     struct record_header h;
-    TRY(record_check(bytes, n, identity, &h, err));
-    const uint8_t *packed = (const uint8_t *)bytes + RECORD_HEADER_BYTES;
-    size_t left = n - RECORD_HEADER_BYTES;
-    FAIL_IF(h.packed_bytes != left, err, SLUICE_ERR_FORMAT,
-            "expected %llu bytes of payload, found %zu", (unsigned long long)h.packed_bytes, left);
+    TRY(record_check_all(bytes, n, identity, &h, err));
     FAIL_IF(h.raw_bytes != room, err, SLUICE_ERR_FORMAT,
             "expected a payload of %zu bytes, found %llu", room, (unsigned long long)h.raw_bytes);
-    XXH128_hash_t sum = XXH3_128bits(packed, left);
-    FAIL_IF(sum.low64 != h.sum_low || sum.high64 != h.sum_high, err, SLUICE_ERR_FORMAT,
-            "the payload's checksum does not match");
-    size_t got = ZSTD_decompress(out, room, packed, left);
+    const uint8_t *packed = (const uint8_t *)bytes + RECORD_HEADER_BYTES + id_bytes(&h);
+    size_t got = ZSTD_decompress(out, room, packed, h.packed_bytes);
     FAIL_IF(ZSTD_isError(got) || got != room, err, SLUICE_ERR_FORMAT,
             "expected a zstd payload of %zu bytes", room);
     return SLUICE_OK;

@@ -2,7 +2,7 @@
  *
  *   offset  size  field                                             (all integers little endian)
  *   0       8     "SLUICEKV"
- *   8       4     u32 version, 1
+ *   8       4     u32 version, 2
  *   12      4     u32 kind: 1 page, 2 checkpoint
  *   16      32    identity: u64 model, u32 KV format, u32 numerics, u64 page and fixed bytes
  *   48      16    key
@@ -10,11 +10,14 @@
  *   80      8     i64 tokens up to a checkpoint; 0 for a page
  *   88      8     u64 bytes of the payload
  *   96      8     u64 bytes of the payload as stored (zstd)
- *   104     16    xxh3-128 of the stored payload
+ *   104     16    xxh3-128 of all that follows the header
  *   120     8     xxh3-64 of the 120 bytes before
- *   128           the stored payload
+ *   128           i32 ids: those of the page, or those of a checkpoint after the last whole page
+ *                 the stored payload
  *
- * Nothing of a file is believed before its checksum. Threads: no state. */
+ * Nothing of a file is believed before its checksum; the key must be that of the parent and the ids
+ * (engine/page_sink.h), so that a record cannot stand for other tokens than its own. Threads: no
+ * state. */
 #ifndef SLUICE_KVSTORE_RECORD_H
 #define SLUICE_KVSTORE_RECORD_H
 
@@ -24,6 +27,8 @@
 enum record_kind { RECORD_PAGE = 1, RECORD_CHECKPOINT = 2 };
 
 #define RECORD_HEADER_BYTES 128
+/* A payload of any kind, packed or not, is smaller. */
+#define RECORD_MAX_BYTES ((size_t)1 << 30)
 
 struct record_header {
     char magic[8];
@@ -45,14 +50,37 @@ struct record {
     int64_t n;
 };
 
-/* Appends a whole file to out: header and compressed payload [n]. */
+/* How many ids a record holds. */
+size_t record_ids(enum record_kind kind, int64_t n);
+/* The key under which a checkpoint is kept: at a page's end it has the page's, and must differ. */
+struct page_key record_checkpoint_key(struct page_key key);
+
+/* What a record holds; borrowed. */
+struct record_body {
+    const int32_t *ids;          /* [record_ids] */
+    const void *payload;         /* [n] */
+    size_t n;
+};
+
+/* Appends a whole file to out: header, ids, and the payload packed. */
 enum sluice_status record_pack(const struct record *r, const struct page_identity *identity,
-                               const void *payload, size_t n, struct buf *out,
+                               const struct record_body *body, struct buf *out,
                                struct sluice_error *err);
 /* Checks a header of at least RECORD_HEADER_BYTES bytes: magic, version, kind, checksum and, where
  * identity is not NULL, that. SLUICE_ERR_FORMAT says what was expected and found. */
 enum sluice_status record_check(const void *bytes, size_t n, const struct page_identity *identity,
                                 struct record_header *out, struct sluice_error *err);
+/* Bytes of the whole file of a checked header. */
+uint64_t record_bytes(const struct record_header *h);
+/* Checks a whole file but for what is in its packed payload. */
+enum sluice_status record_check_all(const void *bytes, size_t n,
+                                    const struct page_identity *identity,
+                                    struct record_header *out, struct sluice_error *err);
+/* Checks that the key follows from the parent and the ids; only header and ids are looked at. */
+enum sluice_status record_check_key(const void *bytes, const struct record_header *h,
+                                    struct sluice_error *err);
+/* The ids [record_ids] of a file, which are right once record_check_key has said so. */
+void record_read_ids(const void *bytes, const struct record_header *h, int32_t *ids);
 /* Checks a whole file and unpacks its payload into out [room], which it must fill exactly. */
 enum sluice_status record_unpack(const void *bytes, size_t n, const struct page_identity *identity,
                                  void *out, size_t room, struct sluice_error *err);

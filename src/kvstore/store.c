@@ -1,144 +1,55 @@
 /* kvstore/store.c - the store of kvstore.h.
  *
  * Invariants: (1) an entry of the index is on disk, or its job is queued or being written;
- *             (2) entries of pages and checkpoints form trees by parent; only leaves are evicted,
- *                 so that what is left can be used;
- *             (3) queued bytes stay below a cap: what is put beyond it is dropped;
- *             (4) bytes of all files stay within the budget after every write.
+ *             (2) every entry goes on from another or from the root, so that all that is there can
+ *                 be used; only leaves are evicted, and what goes on from a lost record goes too;
+ *             (3) queued bytes stay below a cap: what is put beyond it is refused;
+ *             (4) bytes of all records of the folder, whatever model they are of, stay within the
+ *                 budget at every moment (a budget that was lowered: once the folder is open);
+ *             (5) while saving fails nothing waits to be written.
  *
- *   (put) -> QUEUED --writer--> ON DISK --evicted or found harmed--> gone
- *               '--dropped: cap, full disk, failed write---------------^
+ *   (put) -> QUEUED --writer--> ON DISK --evicted, found harmed, or its parent lost--> gone
+ *               '--a write failed------------------------------------------------------^
  *
- * Threads: the sink's calls on the engine's thread, the writer on its own; `lock` guards all that
- * is not set once. */
+ *   saving --a write fails--> FAILING: puts are refused for a while, then one is tried
+ *      ^-----------a write succeeds------'
+ *
+ * Threads: the sink's calls on the engine's thread, which never waits for the disk but to read what
+ * it asks for; the writer on its own, which alone changes files once the store is open; `lock`
+ * guards all that is not set once and is not held during I/O. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "kvstore/store_internal.h"
 
-#define DEFAULT_BYTES ((int64_t)16 << 30)
-#define QUEUE_BYTES ((size_t)512 << 20)
-
-void store_log(const struct kvstore *s, enum sluice_log_level level, const char *fmt, ...)
-{
-    if (!s->o.log)
-        return;
-    char text[512];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
-    va_end(args);
-    s->o.log(s->o.log_ctx, level, text);
-}
-
-static int64_t now(void)
-{
-    return (int64_t)time(NULL);
-}
-
 /* ---- opening ---- */
 
-/* Removes a file that is no record of ours any more, and says so. */
-static void discard(struct kvstore *s, const char *path, const char *why)
-{
-    store_log(s, SLUICE_LOG_WARN, "%s: removed: %s", path, why);
-    s->stats.removed++;
-    if (s->lock_fd >= 0)
-        unlink(path);
-}
-
-static void load_file(void *ctx, const char *path)
-{
-    struct kvstore *s = ctx;
-    const char *dot = strrchr(path, '.');
-    if (strcmp(dot, ".tmp") == 0) {
-        if (s->lock_fd >= 0)
-            unlink(path);
-        return;
-    }
-    uint8_t bytes[RECORD_HEADER_BYTES];
-    struct record_header h;
-    struct stat st;
-    struct sluice_error err;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : pread(fd, bytes, sizeof bytes, 0);
-    bool stated = fd >= 0 && fstat(fd, &st) == 0;
-    if (fd >= 0)
-        close(fd);
-    if (n < 0 || !stated)
-        return;
-    if (record_check(bytes, (size_t)n, NULL, &h, &err) != SLUICE_OK) {
-        discard(s, path, err.message);
-        return;
-    }
-    /* Another model's records share the folder and the budget's figure is ours alone. */
-    if (memcmp(&h.identity, &s->o.identity, sizeof h.identity) != 0)
-        return;
-    if ((uint64_t)st.st_size != RECORD_HEADER_BYTES + h.packed_bytes) {
-        discard(s, path, "its size is not what its header says");
-        return;
-    }
-    struct index_entry e = {
-        .r = {(enum record_kind)h.kind, h.key, h.parent, h.n}, .bytes = st.st_size,
-        .last_use = (int64_t)st.st_mtime, .on_disk = true};
-    if (!index_find(&s->index, h.key))
-        index_add(&s->index, &e);
-}
-
-static enum sluice_status take_lock(struct kvstore *s, struct sluice_error *err)
-{
-    char path[4096];
-    if (mkdir(s->dir, 0700) != 0 && errno != EEXIST)
-        return status_fail(err, SLUICE_ERR_IO, -1, "%s: cannot make: %s", s->dir, strerror(errno));
-    snprintf(path, sizeof path, "%s/lock", s->dir);
-    s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    FAIL_IF(s->lock_fd < 0, err, SLUICE_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
-    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0)
-        return SLUICE_OK;
-    close(s->lock_fd);
-    s->lock_fd = -1;
-    store_log(s, SLUICE_LOG_WARN, "%s: another process writes here; this one only reads", s->dir);
-    return SLUICE_OK;
-}
-
-static void *write_loop(void *arg);
 static void set_sink(struct kvstore *s);
 
 enum sluice_status kvstore_open(const struct kvstore_options *options, struct kvstore **out,
                                 struct sluice_error *err)
 {
     *out = NULL;
-    FAIL_IF(strlen(options->dir) > 3800, err, SLUICE_ERR_ARG, "%.60s...: too long a path",
-            options->dir);
-    struct kvstore *s = calloc(1, sizeof *s);
-    FAIL_IF(!s, err, SLUICE_ERR_NOMEM, "out of memory for a store");
-    s->o = *options;
-    s->o.bytes = options->bytes ? options->bytes : DEFAULT_BYTES;
-    s->lock_fd = -1;
-    s->last = &s->first;
-    set_sink(s);
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->work, NULL);
-    pthread_cond_init(&s->idle, NULL);
-    s->dir = strdup(options->dir);
-    enum sluice_status st = s->dir ? SLUICE_OK : SLUICE_ERR_NOMEM;
-    if (st == SLUICE_OK)
-        st = index_init(&s->index, err);
-    if (st == SLUICE_OK)
-        st = take_lock(s, err);
-    if (st == SLUICE_OK)
-        st = store_walk(s->dir, load_file, s, err);
-    if (st == SLUICE_OK && pthread_create(&s->writer, NULL, write_loop, s) != 0)
-        st = status_fail(err, SLUICE_ERR_NOMEM, -1, "cannot start the store's thread");
-    s->started = st == SLUICE_OK;
+    struct kvstore_options o = *options;
+    o.bytes = o.bytes ? o.bytes : STORE_DEFAULT_BYTES;
+    struct kvstore *s;
+    enum sluice_status st = store_load(&o, STORE_OPEN, &s, err);
+    if (st == SLUICE_OK) {
+        set_sink(s);
+        if (s->lock_fd >= 0)
+            store_make_room(s, 0);
+        else
+            store_log(s, SLUICE_LOG_WARN,
+                      "%s: another process writes here; this one only reads", s->dir);
+        if (pthread_create(&s->writer, NULL, store_write_loop, s) != 0)
+            st = status_fail(err, SLUICE_ERR_NOMEM, -1, "cannot start the store's thread");
+        s->started = st == SLUICE_OK;
+    }
     if (st != SLUICE_OK) {
         kvstore_close(s);
         return st;
@@ -168,149 +79,49 @@ void kvstore_close(struct kvstore *s)
     free(s);
 }
 
-/* ---- the writer ---- */
-
-/* Evicts leaves until the files fit; under lock. */
-static void fit_budget(struct kvstore *s)
-{
-    while (s->index.bytes > s->o.bytes) {
-        struct index_entry *e = index_worst(&s->index, now());
-        if (!e)
-            return;
-        char path[4096];
-        store_path(s, &e->r, store_suffix(&e->r), path);
-        unlink(path);
-        index_remove(&s->index, e);
-    }
-}
-
-/* After a write: what the index knows about the record. */
-static void settle(struct kvstore *s, const struct store_job *job, int64_t bytes,
-                   enum sluice_status st, const struct sluice_error *err)
-{
-    pthread_mutex_lock(&s->lock);
-    struct index_entry *e = index_find(&s->index, job->r.key);
-    if (st != SLUICE_OK) {
-        if (!s->full)
-            store_log(s, SLUICE_LOG_WARN, "conversations are no longer saved: %s", err->message);
-        s->full = true;
-        s->stats.dropped++;
-        index_remove(&s->index, e);
-    } else {
-        s->index.bytes += bytes - e->bytes;
-        e->bytes = bytes;
-        e->on_disk = true;
-        s->stats.written++;
-        fit_budget(s);
-    }
-    s->queued_bytes -= job->n;
-    s->writing = false;
-    pthread_cond_broadcast(&s->idle);
-    pthread_mutex_unlock(&s->lock);
-}
-
-static void write_job(struct kvstore *s, const struct store_job *job)
-{
-    struct buf file;
-    struct sluice_error err;
-    buf_init(&file, 0);
-    enum sluice_status st =
-        record_pack(&job->r, &s->o.identity, job->bytes, job->n, &file, &err);
-    if (st == SLUICE_OK)
-        st = store_write(s, &job->r, &file, &err);
-    settle(s, job, (int64_t)file.len, st, &err);
-    buf_deinit(&file);
-}
-
-static struct store_job *next_job(struct kvstore *s)
-{
-    pthread_mutex_lock(&s->lock);
-    while (!s->first && !s->stopping)
-        pthread_cond_wait(&s->work, &s->lock);
-    struct store_job *job = s->first;
-    if (job) {
-        s->first = job->next;
-        if (!s->first)
-            s->last = &s->first;
-        s->writing = true;
-    }
-    pthread_mutex_unlock(&s->lock);
-    return job;
-}
-
-static void *write_loop(void *arg)
-{
-    struct kvstore *s = arg;
-    for (struct store_job *job; (job = next_job(s)); free(job))
-        write_job(s, job);
-    return NULL;
-}
-
 /* ---- the sink ---- */
 
-static void put(struct kvstore *s, const struct record *r, const void *bytes, size_t n)
+static bool sink_put_page(void *ctx, const struct page_link *page, const void *bytes, size_t n)
 {
-    if (s->lock_fd < 0)
-        return;
-    struct store_job *job = malloc(sizeof *job + n);
-    struct index_entry entry = {.r = *r, .bytes = (int64_t)n, .last_use = now()};
+    struct index_entry e = {
+        .r = {RECORD_PAGE, page->key, page->parent, 0}, .last_use = store_now()};
+    return store_put(ctx, &e, page->ids, bytes, n);
+}
+
+static bool sink_put_checkpoint(void *ctx, const struct page_checkpoint *at, const int32_t *tail,
+                                const void *bytes, size_t n)
+{
+    struct kvstore *s = ctx;
+    struct index_entry e = {
+        .r = {RECORD_CHECKPOINT, record_checkpoint_key(at->key), at->parent, at->n},
+        .last_use = store_now()};
+    bool kept = store_put(s, &e, tail, bytes, n);
     pthread_mutex_lock(&s->lock);
-    bool wanted = job && !s->full && s->queued_bytes + n <= QUEUE_BYTES &&
-                  !index_find(&s->index, r->key);
-    if (wanted && index_add(&s->index, &entry)) {
-        job->next = NULL;
-        job->r = *r;
-        job->n = n;
-        memcpy(job->bytes, bytes, n);
-        *s->last = job;
-        s->last = &job->next;
-        s->queued_bytes += n;
-        pthread_cond_signal(&s->work);
-        job = NULL;
-    } else if (!index_find(&s->index, r->key)) {
-        s->stats.dropped++;
-    }
+    index_release(&s->index);
     pthread_mutex_unlock(&s->lock);
-    free(job);
-}
-
-static void sink_put_page(void *ctx, const struct page_link *page, const void *bytes, size_t n)
-{
-    struct record r = {.kind = RECORD_PAGE, .key = page->key, .parent = page->parent};
-    put(ctx, &r, bytes, n);
-}
-
-static void sink_put_checkpoint(void *ctx, const struct page_checkpoint *at, const void *bytes,
-                                size_t n)
-{
-    struct record r = {RECORD_CHECKPOINT, at->key, at->parent, at->n};
-    /* At a page's end the state has the page's key; its own must differ. */
-    r.key.low ^= RECORD_CHECKPOINT;
-    put(ctx, &r, bytes, n);
-}
-
-static bool has(struct kvstore *s, struct page_key key)
-{
-    pthread_mutex_lock(&s->lock);
-    bool found = index_find(&s->index, key) != NULL;
-    pthread_mutex_unlock(&s->lock);
-    return found;
-}
-
-static struct page_key checkpoint_key(struct page_key key)
-{
-    key.low ^= RECORD_CHECKPOINT;
-    return key;
+    return kept;
 }
 
 static bool sink_has_page(void *ctx, struct page_key key)
 {
-    return has(ctx, key);
+    struct kvstore *s = ctx;
+    pthread_mutex_lock(&s->lock);
+    struct index_entry *e = index_find(&s->index, key);
+    if (e)
+        index_pin(&s->index, e);
+    pthread_mutex_unlock(&s->lock);
+    return e != NULL;
 }
 
 static bool sink_has_checkpoint(void *ctx, struct page_key key)
 {
-    return has(ctx, checkpoint_key(key));
+    struct kvstore *s = ctx;
+    pthread_mutex_lock(&s->lock);
+    struct index_entry *e = index_find(&s->index, record_checkpoint_key(key));
+    if (e)
+        index_touch(&s->index, e, store_now());
+    pthread_mutex_unlock(&s->lock);
+    return e != NULL;
 }
 
 /* The longest checkpoint right after `pages` pages that is a prefix of the ids; under lock. An
@@ -319,18 +130,22 @@ static bool longest_below(struct kvstore *s, const struct page_key *chain, size_
                           const int32_t *ids, size_t n, struct page_checkpoint *out)
 {
     struct page_key parent = chain[pages];
-    size_t from = pages * PAGE_SINK_TOKENS;
-    out->n = 0;
-    for (struct index_entry *e = NULL; (e = index_child(&s->index, parent, e));) {
-        if (e->r.kind != RECORD_CHECKPOINT || e->r.n > (int64_t)n || e->r.n <= out->n)
+    size_t from = pages * PAGE_SINK_TOKENS, most = n - from;
+    const uint32_t *tails = index_tails(&s->index, parent);
+    if (!tails)
+        return false;
+    most = most < PAGE_SINK_TOKENS - 1 ? most : PAGE_SINK_TOKENS - 1;
+    for (size_t tail = most + 1; tail-- > 0;) {
+        if (!tails[tail])
             continue;
-        if ((size_t)e->r.n / PAGE_SINK_TOKENS != pages)
+        struct page_key key = page_key_next(parent, ids + from, tail);
+        const struct index_entry *e = index_find(&s->index, record_checkpoint_key(key));
+        if (!e || e->r.n != (int64_t)(from + tail))
             continue;
-        struct page_key key = page_key_next(parent, ids + from, (size_t)e->r.n - from);
-        if (page_key_same(checkpoint_key(key), e->r.key))
-            *out = (struct page_checkpoint){parent, key, e->r.n};
+        *out = (struct page_checkpoint){parent, key, e->r.n};
+        return true;
     }
-    return out->n > 0;
+    return false;
 }
 
 static bool sink_find(void *ctx, const struct page_key *chain, const int32_t *ids, size_t n,
@@ -339,6 +154,8 @@ static bool sink_find(void *ctx, const struct page_key *chain, const int32_t *id
     struct kvstore *s = ctx;
     size_t pages = 0;
     bool found = false;
+    if (!page_key_same(chain[0], s->root))
+        return false; /* another model's records are in the index too */
     pthread_mutex_lock(&s->lock);
     while (pages < n / PAGE_SINK_TOKENS && index_find(&s->index, chain[pages + 1]))
         pages++;
@@ -346,23 +163,6 @@ static bool sink_find(void *ctx, const struct page_key *chain, const int32_t *id
         found = longest_below(s, chain, i, ids, n, out);
     pthread_mutex_unlock(&s->lock);
     return found;
-}
-
-/* Waits until the record is on disk and marks it used; false if there is none. */
-static bool wait_for(struct kvstore *s, struct page_key key, struct record *r)
-{
-    pthread_mutex_lock(&s->lock);
-    struct index_entry *e = index_find(&s->index, key);
-    while (e && !e->on_disk) {
-        pthread_cond_wait(&s->idle, &s->lock);
-        e = index_find(&s->index, key);
-    }
-    if (e) {
-        *r = e->r;
-        e->last_use = now();
-    }
-    pthread_mutex_unlock(&s->lock);
-    return e != NULL;
 }
 
 /* A whole record under a name that is not its own must not be served as another. */
@@ -377,33 +177,68 @@ static enum sluice_status check_same(const void *file, const struct record *r,
     return SLUICE_OK;
 }
 
+static enum sluice_status read_file(struct kvstore *s, const struct record *r, const char *path,
+                                    void *bytes, size_t n, struct sluice_error *err)
+{
+    char *file;
+    size_t size;
+    TRY(store_read(path, &file, &size, err));
+    enum sluice_status st = record_unpack(file, size, &s->o.identity, bytes, n, err);
+    if (st == SLUICE_OK)
+        st = check_same(file, r, err);
+    free(file);
+    return st;
+}
+
+/* After a failed read: the record is forgotten, unless it went by itself meanwhile. */
+static void lose(struct kvstore *s, struct page_key key, const char *path, const char *why)
+{
+    pthread_mutex_lock(&s->lock);
+    struct index_entry *e = index_find(&s->index, key);
+    if (e && !e->job) {
+        store_say_gone(s, path, why);
+        store_forget(s, e);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* Copies from a job that waits; false: it is on disk (*r says what), or not there (*there). */
+static bool get_waiting(struct kvstore *s, struct page_key key, void *bytes, size_t n,
+                        struct record *r, bool *there)
+{
+    pthread_mutex_lock(&s->lock);
+    struct index_entry *e = index_find(&s->index, key);
+    bool waiting = e && e->job && e->job->n == n;
+    *there = e && (!e->job || waiting);
+    if (waiting)
+        memcpy(bytes, e->job->bytes, n);
+    if (*there) {
+        *r = e->r;
+        index_touch(&s->index, e, store_now());
+    }
+    pthread_mutex_unlock(&s->lock);
+    return waiting;
+}
+
 static enum sluice_status get(struct kvstore *s, struct page_key key, void *bytes, size_t n,
                               struct sluice_error *err)
 {
     struct record r;
     struct sluice_error why;
-    FAIL_IF(!wait_for(s, key, &r), err, SLUICE_ERR_IO, "the store has no such record");
+    bool there;
     char path[4096];
-    struct buf file;
-    buf_init(&file, 0);
+    if (get_waiting(s, key, bytes, n, &r, &there))
+        return SLUICE_OK;
+    FAIL_IF(!there, err, SLUICE_ERR_IO, "the store has no such record of %zu bytes", n);
     store_path(s, &r, store_suffix(&r), path);
-    enum sluice_status st = store_read(path, &file, &why);
-    if (st == SLUICE_OK)
-        st = record_unpack(file.data, file.len, &s->o.identity, bytes, n, &why);
-    if (st == SLUICE_OK)
-        st = check_same(file.data, &r, &why);
-    buf_deinit(&file);
+    enum sluice_status st = read_file(s, &r, path, bytes, n, &why);
     if (st == SLUICE_OK) {
-        if (s->lock_fd >= 0)
+        if (s->lock_fd >= 0 && r.kind == RECORD_CHECKPOINT)
             utimensat(AT_FDCWD, path, NULL, 0);
         return SLUICE_OK;
     }
-    pthread_mutex_lock(&s->lock);
-    struct index_entry *e = index_find(&s->index, key);
-    if (e)
-        index_remove(&s->index, e);
-    discard(s, path, why.message);
-    pthread_mutex_unlock(&s->lock);
+    if (st != SLUICE_ERR_NOMEM)
+        lose(s, key, path, why.message);
     if (err)
         *err = why;
     return st;
@@ -418,7 +253,7 @@ static enum sluice_status sink_get_page(void *ctx, struct page_key key, void *by
 static enum sluice_status sink_get_checkpoint(void *ctx, struct page_key key, void *bytes,
                                               size_t n, struct sluice_error *err)
 {
-    return get(ctx, checkpoint_key(key), bytes, n, err);
+    return get(ctx, record_checkpoint_key(key), bytes, n, err);
 }
 
 static void set_sink(struct kvstore *s)
@@ -447,6 +282,6 @@ void kvstore_stats(struct kvstore *s, struct kvstore_stats *out)
     pthread_mutex_lock(&s->lock);
     *out = s->stats;
     out->records = (int64_t)s->index.n;
-    out->bytes = s->index.bytes;
+    out->bytes = s->index.disk_bytes;
     pthread_mutex_unlock(&s->lock);
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Conversations on disk: `kv list | verify | prune`, and a server that is killed and goes on where it was.
+# Conversations on disk: `kv list | show | verify | prune`, and a server that is killed and goes on where it was.
 . tests/cli/lib.sh
 "$SLUICE" run -q -p 'Hello' --max-tokens 1 > "$scratch/run" 2>&1 || skip 'no model is built in'
 dir=$scratch/kv
@@ -9,6 +9,15 @@ expect 0 "$SLUICE" kv verify "$dir"
 says out '0 harmed'
 expect 0 "$SLUICE" kv list "$dir"
 says out 'tokens'
+expect 0 "$SLUICE" kv show "$dir"
+says out 'What is the'
+id=$(awk 'NR == 2 { print $1 }' "$scratch/out")
+expect 0 "$SLUICE" kv show "$dir" "$id"
+says out "$id"
+says out 'What is the capital of France?'
+says out 'fp8'
+expect 2 "$SLUICE" kv show "$dir" nothing
+expect 2 "$SLUICE" kv show
 record=$(find "$dir" -name '*.ckpt' | head -n 1)
 printf x >> "$record"
 expect 1 "$SLUICE" kv verify "$dir"

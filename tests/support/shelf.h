@@ -35,21 +35,23 @@ static inline void shelf_add(struct record *r, int *n, struct page_key key, cons
     memcpy(r[(*n)++].bytes, bytes, size);
 }
 
-static inline void shelf_put_page(void *ctx, const struct page_link *page, const void *bytes,
+static inline bool shelf_put_page(void *ctx, const struct page_link *page, const void *bytes,
                                   size_t n)
 {
     struct shelf *s = ctx;
     assert_true(s->n_page < SHELF_MAX);
     shelf_add(s->page, &s->n_page, page->key, bytes, n);
+    return true;
 }
 
-static inline void shelf_put_checkpoint(void *ctx, const struct page_checkpoint *c,
-                                        const void *bytes, size_t n)
+static inline bool shelf_put_checkpoint(void *ctx, const struct page_checkpoint *c,
+                                        const int32_t *tail, const void *bytes, size_t n)
 {
     struct shelf *s = ctx;
     assert_true(s->n_checkpoint < SHELF_MAX);
     shelf_add(s->checkpoint, &s->n_checkpoint, c->key, bytes, n);
     s->checkpoint[s->n_checkpoint - 1].at = *c;
+    return true;
 }
 
 static inline bool shelf_has_page(void *ctx, struct page_key key)

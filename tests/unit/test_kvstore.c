@@ -1,134 +1,11 @@
 /* The disk store: what is put comes back whole or not at all, across restarts, harm, full disks,
  * kills and other processes. */
-#include <dirent.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "base/rng.h"
-#include "kvstore/store_internal.h"
-#include "support/unit.h"
-
-enum { PAGE = 3000, FIXED = 5000, N_IDS = 1000 };
-static const struct page_identity identity = {.model = 7, .page_bytes = PAGE, .fixed_bytes = FIXED};
-static char dir[64];
-static int warnings;
-static char last_warning[512];
-
-static void on_log(void *ctx, enum sluice_log_level level, const char *text)
-{
-    warnings++;
-    snprintf(last_warning, sizeof last_warning, "%s", text);
-}
-
-static struct kvstore *open_store(int64_t bytes, uint64_t model)
-{
-    struct kvstore *s;
-    struct sluice_error err;
-    struct kvstore_options o = {
-        .dir = dir, .bytes = bytes, .identity = identity, .log = on_log};
-    o.identity.model = model;
-    if (kvstore_open(&o, &s, &err) != SLUICE_OK)
-        fail_msg("%s", err.message);
-    return s;
-}
-
-/* Bytes that belong to a key and to no other. */
-static void fill(struct page_key key, uint8_t *out, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        out[i] = (uint8_t)rng_u64(key.low ^ key.high, i);
-}
-
-/* Conversation number k: its ids, keys and what a checkpoint at n is. */
-struct talk {
-    int32_t ids[N_IDS];
-    struct page_key chain[N_IDS / PAGE_SINK_TOKENS + 1];
-};
-
-static void make_talk(struct talk *t, int k)
-{
-    for (int i = 0; i < N_IDS; i++)
-        t->ids[i] = i < 300 ? i : i * k; /* the first page is everybody's */
-    t->chain[0] = page_key_root(&identity);
-    for (int i = 0; i < N_IDS / PAGE_SINK_TOKENS; i++)
-        t->chain[i + 1] =
-            page_key_next(t->chain[i], t->ids + i * PAGE_SINK_TOKENS, PAGE_SINK_TOKENS);
-}
-
-static struct page_checkpoint at(const struct talk *t, int64_t n)
-{
-    struct page_key parent = t->chain[n / PAGE_SINK_TOKENS];
-    const int32_t *tail = t->ids + n / PAGE_SINK_TOKENS * PAGE_SINK_TOKENS;
-    return (struct page_checkpoint){
-        parent, page_key_next(parent, tail, (size_t)n % PAGE_SINK_TOKENS), n};
-}
-
-static size_t checkpoint_bytes(int64_t n)
-{
-    return FIXED + (n % PAGE_SINK_TOKENS ? PAGE : 0);
-}
-
-static void put(struct kvstore *s, const struct talk *t, int64_t n)
-{
-    struct page_sink sink = *kvstore_sink(s);
-    uint8_t bytes[FIXED + PAGE];
-    for (int64_t i = 0; i < n / PAGE_SINK_TOKENS; i++) {
-        struct page_link page = {t->chain[i], t->chain[i + 1]};
-        fill(page.key, bytes, PAGE);
-        sink.put_page(sink.ctx, &page, bytes, PAGE);
-    }
-    struct page_checkpoint c = at(t, n);
-    fill(c.key, bytes, checkpoint_bytes(n));
-    sink.put_checkpoint(sink.ctx, &c, bytes, checkpoint_bytes(n));
-}
-
-/* Length of the longest stored prefix of t's first n ids, every byte of it checked; 0 if none, -1
- * if the store said so but could not give it. */
-static int64_t restore(struct kvstore *s, const struct talk *t, size_t n)
-{
-    struct page_sink sink = *kvstore_sink(s);
-    struct page_checkpoint c;
-    uint8_t found[FIXED + PAGE], expected[FIXED + PAGE];
-    if (!sink.find(sink.ctx, t->chain, t->ids, n, &c))
-        return 0;
-    assert_true(c.n <= (int64_t)n && page_key_same(c.key, at(t, c.n).key));
-    for (int64_t i = 0; i < c.n / PAGE_SINK_TOKENS; i++) {
-        if (sink.get_page(sink.ctx, t->chain[i + 1], found, PAGE, NULL) != SLUICE_OK)
-            return -1;
-        fill(t->chain[i + 1], expected, PAGE);
-        assert_memory_equal(found, expected, PAGE);
-    }
-    size_t size = checkpoint_bytes(c.n);
-    if (sink.get_checkpoint(sink.ctx, c.key, found, size, NULL) != SLUICE_OK)
-        return -1;
-    fill(c.key, expected, size);
-    assert_memory_equal(found, expected, size);
-    return c.n;
-}
-
-static void remove_dir(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    assert_int_equal(system(command), 0);
-}
-
-static int setup(void **state)
-{
-    snprintf(dir, sizeof dir, "/tmp/sluice-kv-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    warnings = 0;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    remove_dir();
-    return 0;
-}
+#include "support/kv_talks.h"
 
 static void test_put_and_restart(void **state)
 {
@@ -159,46 +36,6 @@ static void test_put_and_restart(void **state)
     struct stat st;
     assert_int_equal(stat(dir, &st), 0);
     assert_int_equal(st.st_mode & 077, 0);
-}
-
-/* Calls fn on every record's path. */
-static void each_file(const char *suffix, void (*fn)(const char *path))
-{
-    for (int i = 0; i < 256; i++) {
-        char folder[128];
-        snprintf(folder, sizeof folder, "%s/%02x", dir, i);
-        DIR *d = opendir(folder);
-        for (struct dirent *e; d && (e = readdir(d));) {
-            char path[512];
-            snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-            if (strstr(e->d_name, suffix))
-                fn(path);
-        }
-        if (d)
-            closedir(d);
-    }
-}
-
-static void flip_last_byte(const char *path)
-{
-    FILE *f = fopen(path, "r+");
-    fseek(f, -1, SEEK_END);
-    int c = fgetc(f);
-    fseek(f, -1, SEEK_END);
-    fputc(c ^ 1, f);
-    fclose(f);
-}
-
-static void truncate_half(const char *path)
-{
-    struct stat st;
-    assert_int_equal(stat(path, &st), 0);
-    assert_int_equal(truncate(path, st.st_size / 2), 0);
-}
-
-static void empty(const char *path)
-{
-    assert_int_equal(truncate(path, 0), 0);
 }
 
 /* After each harm nothing wrong is served, the harmed files are gone, and what is put again works.
@@ -408,20 +245,68 @@ static void test_list(void **state)
     assert_int_equal(kvstore_list("/nonexistent", true, count_item, NULL, NULL), SLUICE_ERR_IO);
 }
 
-/* Value: by hand. A page that nothing needs goes first, then what is old or large for its tokens.
- */
-static void test_value(void **state)
+static struct talk shown;
+static int n_shown;
+
+static void check_state(void *ctx, const struct kvstore_state *k)
+{
+    const bool *whole = ctx;
+    n_shown++;
+    assert_int_equal(k->identity.model, 7);
+    assert_int_equal(k->pages, k->n / PAGE_SINK_TOKENS);
+    assert_int_equal(k->page_bytes > 0, k->pages > 0);
+    assert_int_equal(strlen(k->id), 32);
+    assert_true(k->bytes > 0);
+    assert_int_equal(k->n_ids, *whole || k->n < 256 ? k->n : 256);
+    assert_memory_equal(k->ids, shown.ids, k->n_ids * sizeof *k->ids);
+}
+
+static void test_show(void **state)
+{
+    bool whole = false;
+    struct sluice_error err;
+    char id[33];
+    make_talk(&shown, 3);
+    struct kvstore *s = open_store(0, 7);
+    put(s, &shown, 200);
+    put(s, &shown, 900);
+    kvstore_flush(s); /* it may be looked at while it is written to */
+    n_shown = 0;
+    assert_int_equal(kvstore_show(dir, NULL, check_state, &whole, &err), SLUICE_OK);
+    assert_int_equal(n_shown, 2);
+    struct page_key key = record_checkpoint_key(at(&shown, 900).key);
+    snprintf(id, sizeof id, "%016llx%016llx", (unsigned long long)key.high,
+             (unsigned long long)key.low);
+    whole = true;
+    assert_int_equal(kvstore_show(dir, id, check_state, &whole, &err), SLUICE_OK);
+    id[9] = '\0';
+    assert_int_equal(kvstore_show(dir, id, check_state, &whole, &err), SLUICE_OK);
+    assert_int_equal(n_shown, 4);
+    assert_int_equal(kvstore_show(dir, "", check_state, &whole, &err), SLUICE_ERR_ARG);
+    assert_int_equal(kvstore_show(dir, "x", check_state, &whole, &err), SLUICE_ERR_ARG);
+    assert_int_equal(kvstore_show("/nonexistent", NULL, check_state, &whole, &err), SLUICE_ERR_IO);
+    assert_int_equal(n_shown, 4);
+    kvstore_close(s);
+    assert_int_equal(warnings, 0);
+}
+
+/* By hand: a page that nothing needs goes first, then what is old or large for its tokens: twice
+ * the tokens are worth a day. */
+static void test_rank(void **state)
 {
     struct index_entry page = {.r.kind = RECORD_PAGE, .bytes = 99, .last_use = 1000};
     struct index_entry young = {
-        .r = {.kind = RECORD_CHECKPOINT, .n = 100}, .bytes = 99, .last_use = 1000};
-    struct index_entry old = young, large = young;
+        .r = {.kind = RECORD_CHECKPOINT, .n = 99}, .bytes = 99, .last_use = 200000};
+    struct index_entry old = young, large = young, larger = young;
     old.last_use = 100;
-    large.bytes = 999;
-    assert_close(index_value(&page, 1000), 0, 0);
-    assert_close(index_value(&young, 1000), 100.0 / 100 / 60, 1e-12);
-    assert_close(index_value(&old, 1000), 100.0 / 100 / 960, 1e-12);
-    assert_close(index_value(&large, 1000), 100.0 / 1000 / 60, 1e-12);
+    large.bytes = 199;
+    larger.bytes = 399;
+    larger.r.n = 199;
+    assert_true(index_rank(&page) == -INFINITY);
+    assert_close(index_rank(&young), 200000, 0);
+    assert_close(index_rank(&old), 100, 0);
+    assert_close(index_rank(&large), 200000 - 86400, 0);
+    assert_close(index_rank(&larger), 200000 - 86400, 0);
 }
 
 int main(void)
@@ -430,7 +315,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_put_and_restart), TEST(test_harm),          TEST(test_swapped), TEST(test_budget),
         TEST(test_full_disk),       TEST(test_two_processes), TEST(test_kill),    TEST(test_list),
-        TEST(test_value),
+        TEST(test_show), TEST(test_rank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
