@@ -64,7 +64,8 @@ void load_begin(struct sluice *e)
     }
     load->running = true;
     load->started = pthread_create(&load->thread, NULL, load_main, e) == 0;
-    load->running = load->started;
+    if (!load->started)
+        load->running = false;
 }
 
 void load_end(struct load *load)
