@@ -43,6 +43,7 @@ enum option_id {
     OPT_KV_DIR,
     OPT_KV_SIZE,
     OPT_THREADS,
+    OPT_PIN,
     OPT_BACKEND,
     OPT_ISA,
     OPT_CHUNK,

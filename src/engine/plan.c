@@ -100,6 +100,7 @@ static enum sluice_status budget(struct sluice *e, struct sluice_error *err)
             (long long)info->context, (double)one / MIB, (double)info->kv_budget / MIB,
             (double)available / MIB, (double)weights / MIB, (double)info->step_bytes / MIB,
             e->max_rows, (double)left / MIB, e->options.kv_bytes ? ", limit set by option" : "");
+    e->weights_fit = info->weight_bytes <= available - info->kv_budget - info->step_bytes;
     return SLUICE_OK;
 }
 
