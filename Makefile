@@ -64,6 +64,7 @@ help:
 	@echo 'test       everything below that needs no network: check unit cli asan tsan clang neon fuzz-short'
 	@echo 'unit       unit tests; T="test_gguf test_bpe" runs some'
 	@echo 'cli        tests of the command line'
+	@echo 'accuracy   the fast kernels against the reference on the built-in model (5 minutes; Python 3)'
 	@echo 'test-clients   real clients against `sluice serve`, from npm'
 	@echo 'test-page      the page of `/` in headless Chromium'
 	@echo 'load       figures of a server under load: fairness, memory, cost per token, restart'
@@ -146,6 +147,10 @@ cli: $(BUILD)/sluice $(BUILD)/sluice-without-kvstore $(BUILD)/synth $(example_bi
 SOAK ?= 10000
 soak: $(BUILD)/tests/test_conversations
 	SOAK=$(SOAK) $(BUILD)/tests/test_conversations
+
+# The cpu backend against the reference on the built-in model: likelihood of text, greedy answers. Minutes, and Python 3.
+accuracy: $(BUILD)/sluice
+	python3 tools/accuracy.py --sluice $(BUILD)/sluice
 
 # Real clients, from npm; not among the tests, which need no network.
 test-clients: $(BUILD)/sluice
@@ -230,5 +235,6 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(lib_obj:.o=.d) $(BUILD)/obj/kvstore/none.d $(cmd_obj:.o=.d) $(tests:=.d) $(tool_bin:=.d) $(example_bin:=.d)
-.PHONY: all help run test test-clients test-page load soak unit cli check asan tsan clang neon ring ring-tests fuzz fuzz-short fuzz-build \
+.PHONY: all help run test test-clients test-page load soak accuracy unit cli check asan tsan clang neon ring ring-tests \
+	fuzz fuzz-short fuzz-build \
 	fuzz-targets deps install uninstall clean FORCE
