@@ -223,13 +223,14 @@ install: $(BUILD)/sluice $(BUILD)/libsluice.a
 	install -Dm644 $(BUILD)/libsluice.a $(DESTDIR)$(PREFIX)/lib/libsluice.a
 	install -Dm644 src/sluice.h $(DESTDIR)$(PREFIX)/include/sluice.h
 	install -Dm644 src/sluice_status.h $(DESTDIR)$(PREFIX)/include/sluice_status.h
-	@mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	@mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|@PREFIX@|$(PREFIX)|' tools/systemd/sluice.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.service
 	printf 'Name: sluice\nDescription: DeepSeek V4 inference\nVersion: %s\nCflags: -I%s/include\nLibs: -L%s/lib -lsluice %s\n' \
 		$(version) $(PREFIX) $(PREFIX) '$(libs)' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/sluice.pc
 
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/sluice lib/libsluice.a include/sluice.h include/sluice_status.h \
-		lib/pkgconfig/sluice.pc)
+		lib/pkgconfig/sluice.pc lib/systemd/system/sluice.service)
 
 clean:
 	rm -rf $(BUILD)

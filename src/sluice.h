@@ -68,6 +68,8 @@ struct sluice_options {
     int max_requests;        /* that run at once; 0: 64. More wait in the queue */
     int chunk;               /* most rows of one step; 0: 512 */
     int64_t kv_bytes;        /* memory of all conversations; 0: a share of what is free */
+    bool all_at_once;        /* max_requests conversations of context tokens must fit together, or
+                                opening fails; else those that do not fit wait */
     /* Nothing but the tokenizer: a file without tensors will do. Requests and sessions fail with
      * SLUICE_ERR_STATE; of sluice_info only texts, n_vocab, bos and eos are filled. */
     bool vocab_only;
