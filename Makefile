@@ -66,8 +66,10 @@ help:
 	@echo 'test       everything below that needs no network: check unit cli asan tsan clang neon fuzz-short'
 	@echo 'unit       unit tests; T="test_gguf test_bpe" runs some'
 	@echo 'cli        tests of the command line'
+	@echo 'accuracy   the fast kernels against the reference on the built-in model (5 minutes; Python 3)'
 	@echo 'test-clients   real clients against `sluice serve`, from npm'
 	@echo 'test-page      the page of `/` in headless Chromium'
+	@echo 'load       figures of a server under load: fairness, memory, cost per token, restart'
 	@echo 'check      layers, style and documents'
 	@echo 'asan tsan  unit tests under the address and undefined-behaviour, and the thread sanitizer'
 	@echo 'clang      unit tests built with clang'
@@ -152,12 +154,20 @@ SOAK ?= 10000
 soak: $(BUILD)/tests/test_conversations
 	SOAK=$(SOAK) $(BUILD)/tests/test_conversations
 
+# The cpu backend against the reference on the built-in model: likelihood of text, greedy answers. Minutes, and Python 3.
+accuracy: $(BUILD)/sluice
+	python3 tools/accuracy.py --sluice $(BUILD)/sluice
+
 # Real clients, from npm; not among the tests, which need no network.
 test-clients: $(BUILD)/sluice
 	@tests/clients/run.sh $(BUILD)/sluice
 
 check:
 	@tools/run_tests check $(BUILD)/results tools/check_layers tools/check_style tools/check_docs tools/check_grids tests/check_checks
+
+# Load on a server, as figures; L="streams restart" measures some.
+load: $(BUILD)/sluice
+	@tests/load/load.py $(BUILD)/sluice $(L)
 
 # The page of `/` in headless Chromium; SHOTS=FOLDER keeps pictures of it.
 test-page: $(BUILD)/sluice
@@ -219,17 +229,19 @@ install: $(BUILD)/sluice $(BUILD)/libsluice.a
 	install -Dm644 $(BUILD)/libsluice.a $(DESTDIR)$(PREFIX)/lib/libsluice.a
 	install -Dm644 src/sluice.h $(DESTDIR)$(PREFIX)/include/sluice.h
 	install -Dm644 src/sluice_status.h $(DESTDIR)$(PREFIX)/include/sluice_status.h
-	@mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	@mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|@PREFIX@|$(PREFIX)|' tools/systemd/sluice.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.service
 	printf 'Name: sluice\nDescription: DeepSeek V4 inference\nVersion: %s\nCflags: -I%s/include\nLibs: -L%s/lib -lsluice %s\n' \
 		$(version) $(PREFIX) $(PREFIX) '$(libs)' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/sluice.pc
 
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/sluice lib/libsluice.a include/sluice.h include/sluice_status.h \
-		lib/pkgconfig/sluice.pc)
+		lib/pkgconfig/sluice.pc lib/systemd/system/sluice.service)
 
 clean:
 	rm -rf $(BUILD)
 
 -include $(lib_obj:.o=.d) $(BUILD)/obj/kvstore/none.d $(cmd_obj:.o=.d) $(tests:=.d) $(tool_bin:=.d) $(example_bin:=.d) $(bench_bin:=.d)
-.PHONY: all help run test test-clients test-page soak unit cli check asan tsan clang neon ring ring-tests fuzz fuzz-short fuzz-build \
+.PHONY: all help run test test-clients test-page load soak accuracy unit cli check asan tsan clang neon ring ring-tests \
+	fuzz fuzz-short fuzz-build \
 	fuzz-targets deps install uninstall clean FORCE

@@ -46,6 +46,13 @@ enum sluice_kv {
     SLUICE_KV_EXACT,    /* float32 rows, nothing quantised */
 };
 
+/* Threads that stay on one CPU each. */
+enum sluice_pin {
+    SLUICE_PIN_AUTO,    /* on machines with several NUMA nodes (default) */
+    SLUICE_PIN_ON,
+    SLUICE_PIN_OFF,
+};
+
 enum sluice_log_level { SLUICE_LOG_ERROR, SLUICE_LOG_WARN, SLUICE_LOG_INFO, SLUICE_LOG_DEBUG };
 
 /* Zero-initialise; zero means the default. Strings are borrowed for the call only. */
@@ -56,10 +63,13 @@ struct sluice_options {
     const char *isa;         /* pins the cpu backend's instruction set, for tests */
     enum sluice_kv kv;
     int threads;             /* 0: one per core */
+    enum sluice_pin pin;
     int64_t context;         /* most tokens of one conversation; 0: 32768 or the model's, if less */
     int max_requests;        /* that run at once; 0: 64. More wait in the queue */
     int chunk;               /* most rows of one step; 0: 512 */
     int64_t kv_bytes;        /* memory of all conversations; 0: a share of what is free */
+    bool all_at_once;        /* max_requests conversations of context tokens must fit together, or
+                                opening fails; else those that do not fit wait */
     /* Nothing but the tokenizer: a file without tensors will do. Requests and sessions fail with
      * SLUICE_ERR_STATE; of sluice_info only texts, n_vocab, bos and eos are filled. */
     bool vocab_only;
@@ -101,6 +111,11 @@ struct sluice_info {
     enum sluice_kv kv;
     int threads, max_requests, chunk;
 };
+
+/* Weights that fit in memory are read in the background from sluice_open on. Waits for the end of
+ * that and returns the seconds that it took since; 0 if they do not fit or need no reading. Any
+ * thread. */
+double sluice_load_wait(struct sluice *e);
 
 /* Valid until sluice_close. Any thread. */
 const struct sluice_info *sluice_info(const struct sluice *e);

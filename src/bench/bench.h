@@ -36,6 +36,7 @@ struct bench_ops_config {
     const char *backend, *isa;   /* NULL: the best */
     int threads;                 /* 0: one per CPU */
     enum sluice_kv kv;
+    enum sluice_pin pin;
 };
 
 /* Times every op with random weights and a random past. The weights of a call come from memory,

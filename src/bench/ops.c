@@ -4,6 +4,7 @@
 #include "base/status.h"
 #include "bench/bench_internal.h"
 #include "os/clock.h"
+#include "os/memory.h"
 
 #define EXPERT_ROOM ((size_t)512 << 20)
 #define MATRIX_ROOM ((size_t)128 << 20)
@@ -236,7 +237,9 @@ static enum sluice_status open_run(struct bench_run *r, const struct bench_ops_c
     const struct shape *s = &r->s;
     TRY(read_sizes(r, config->model, err));
     set_rooms(r);
-    TRY(pool_open(config->threads, /*pin=*/false, &r->pool, err));
+    bool pin = config->pin == SLUICE_PIN_ON ||
+               (config->pin == SLUICE_PIN_AUTO && memory_nodes() > 1);
+    TRY(pool_open(config->threads, pin, &r->pool, err));
     TRY(ops_open(config->backend, config->isa, r->pool, &r->ops, err));
     FAIL_IF(!r->ops.host_memory, err, SLUICE_ERR_ARG,
             "--ops: the %s backend has memory of its own", r->ops.name);

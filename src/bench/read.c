@@ -3,6 +3,7 @@
 #include "base/status.h"
 #include "bench/bench.h"
 #include "os/clock.h"
+#include "os/memory.h"
 #include "os/pool.h"
 
 #define READ_BYTES ((size_t)1 << 29)
@@ -29,7 +30,7 @@ static void read_piece(void *arg, int64_t first, int64_t last, int worker)
 enum sluice_status bench_read(int threads, double *bytes_s, struct sluice_error *err)
 {
     struct pool *pool;
-    uint64_t *memory = malloc(READ_BYTES);
+    uint64_t *memory = memory_take(READ_BYTES);
     struct reading *reading = calloc(1, sizeof *reading);
     enum sluice_status st = SLUICE_ERR_NOMEM;
     if (!memory || !reading)

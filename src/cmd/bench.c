@@ -45,11 +45,13 @@ static enum sluice_status eval(struct bench *b, int64_t at, int64_t n, bool logi
     return sluice_session_eval(b->s, &eval, err);
 }
 
-/* The first step pays for what the system has not read yet. */
+/* The first step pays for what has not been read yet; then all is. */
 static enum sluice_status measure_start(struct bench *b, struct sluice_error *err)
 {
     double *out[] = {&b->result.cold_s, &b->result.warm_s};
     for (int i = 0; i < 2; i++) {
+        if (i == 1)
+            b->result.load_s = sluice_load_wait(b->e);
         double began = clock_seconds();
         TRY(eval(b, 0, 1, /*logits=*/true, err));
         *out[i] = clock_seconds() - began;

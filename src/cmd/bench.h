@@ -23,6 +23,7 @@ struct bench_result {
     const struct sluice_info *info;
     double read_bytes_s;         /* the machine's read bandwidth with these threads */
     double open_s;               /* opening the model */
+    double load_s;               /* from then until all weights were in memory; 0: not waited for */
     double cold_s, warm_s;       /* the first step of one token, and the same again */
     bool profile;
     struct bench_row row[BENCH_MAX_FRONTIERS];

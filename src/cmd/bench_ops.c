@@ -60,7 +60,7 @@ static int run(const struct options *o, struct bench_ops_result *result)
     cmd_engine_options(o, &engine);
     struct bench_ops_config config = {
         .model = engine.model, .backend = engine.backend, .isa = engine.isa,
-        .threads = engine.threads, .kv = engine.kv,
+        .threads = engine.threads, .kv = engine.kv, .pin = engine.pin,
     };
     enum sluice_status st = bench_ops(&config, result, &err);
     if (st != SLUICE_OK) {

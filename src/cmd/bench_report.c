@@ -47,8 +47,12 @@ void bench_print(const void *result, FILE *to)
                 "weights: at most %.1f t/s\n",
             r->read_bytes_s / 1e9, info->threads, (double)info->token_bytes / 1e9,
             r->read_bytes_s / (double)info->token_bytes);
-    fprintf(to, "start     open %.2f s, first step %.3f s, the same again %.3f s\n\n", r->open_s,
+    fprintf(to, "start     open %.2f s, first step %.3f s, the same again %.3f s\n", r->open_s,
             r->cold_s, r->warm_s);
+    if (r->load_s > 0)
+        fprintf(to, "load      %.2f s until all weights were in memory: %.2f GB/s\n", r->load_s,
+                (double)info->weight_bytes / r->load_s / 1e9);
+    fputc('\n', to);
     fprintf(to, " context   prefill t/s   decode t/s     GB/s   of read   logits\n");
     for (int i = 0; i < r->n; i++) {
         const struct bench_row *w = &r->row[i];

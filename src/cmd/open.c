@@ -21,6 +21,14 @@ static void log_line(void *ctx, enum sluice_log_level level, const char *text)
     fprintf(stderr, "sluice: %s%s\n", names[level], text);
 }
 
+static enum sluice_pin pin_of(const struct options *o)
+{
+    const char *when = options_text(o, OPT_PIN, "auto");
+    return strcmp(when, "on") == 0    ? SLUICE_PIN_ON
+           : strcmp(when, "off") == 0 ? SLUICE_PIN_OFF
+                                      : SLUICE_PIN_AUTO;
+}
+
 void cmd_engine_options(const struct options *o, struct sluice_options *out)
 {
     *out = (struct sluice_options){
@@ -31,6 +39,7 @@ void cmd_engine_options(const struct options *o, struct sluice_options *out)
         .kv = strcmp(options_text(o, OPT_KV, "fp8"), "exact") == 0 ? SLUICE_KV_EXACT
                                                                    : SLUICE_KV_FP8,
         .threads = (int)options_int(o, OPT_THREADS, 0),
+        .pin = pin_of(o),
         .context = options_int(o, OPT_CTX, 0),
         .chunk = (int)options_int(o, OPT_CHUNK, 0),
         .kv_bytes = options_int(o, OPT_KV_MEMORY, 0),

@@ -65,6 +65,9 @@ static const struct option_row rows[OPT_COUNT] = {
         CMD_RUN | SERVES | CMD_KV_PRUNE, TYPE_SIZE, 1, MANY, NULL},
     [OPT_THREADS] = {"threads", 't', "SLUICE_THREADS", "N", "one per core", "threads that compute",
         FORWARD, TYPE_INT, 1, 256, NULL},
+    [OPT_PIN] = {"pin", 0, "SLUICE_PIN", "WHEN", "auto",
+        "keeps each thread on one CPU: on, off, or auto, which is on with several NUMA nodes",
+        FORWARD, TYPE_CHOICE, 0, 0, "auto|on|off"},
     [OPT_BACKEND] = {"backend", 0, "SLUICE_BACKEND", "NAME", "auto",
         "what computes: auto, cpu, or ref (plain C, slow)",
         FORWARD, TYPE_TEXT, 0, 0, NULL},
@@ -566,6 +569,15 @@ bool options_temp_name(const char *name, char *path, size_t size)
 const char *options_notify_socket(void)
 {
     return getenv("NOTIFY_SOCKET");
+}
+
+int64_t options_watchdog_us(void)
+{
+    const char *us = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+    if (!us || (pid && strtoll(pid, NULL, 10) != (long long)getpid()))
+        return 0;
+    int64_t n = strtoll(us, NULL, 10);
+    return n > 0 && n < MANY ? n : 0;
 }
 
 bool options_plain_terminal(void)

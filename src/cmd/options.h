@@ -43,6 +43,7 @@ enum option_id {
     OPT_KV_DIR,
     OPT_KV_SIZE,
     OPT_THREADS,
+    OPT_PIN,
     OPT_BACKEND,
     OPT_ISA,
     OPT_CHUNK,
@@ -153,6 +154,9 @@ bool options_find_program(const char *name, char *path, size_t size);
 bool options_temp_name(const char *name, char *path, size_t size);
 /* Where systemd wants to hear of the program's state, or NULL. */
 const char *options_notify_socket(void);
+
+/* The time in which systemd wants a sign of life, in microseconds; 0 if it wants none. */
+int64_t options_watchdog_us(void);
 
 /* The option table of a command, for its --help, wrapped at 80 columns. */
 void options_help(FILE *to, enum command_bit bit);

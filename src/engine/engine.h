@@ -25,6 +25,18 @@ void turn_deinit(struct turn *t);
 void turn_take(struct turn *t);
 void turn_give(struct turn *t);
 
+/* The reading of weights in the background; load.c. */
+struct load {
+    double began;                    /* when the model was opened; os/clock.h */
+    _Atomic bool stop;
+    bool started;                    /* owner thread */
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    bool running;                    /* under lock */
+    double seconds;                  /* under lock; 0: not all was read */
+};
+
 struct schedule;
 
 struct sluice {
@@ -43,6 +55,8 @@ struct sluice {
     int32_t max_rows, max_logits;
     int32_t *all_rows;               /* [max_logits] 0, 1, 2, ... */
     int64_t checkpoint;
+    bool weights_fit;                /* in memory, beside all that is planned */
+    struct load load;
     struct sluice_options options;   /* strings are not kept */
     /* under turn */
     struct turn turn;
@@ -66,6 +80,11 @@ void engine_profile_init(struct sluice *e);
 /* Around a step, under turn; seconds may be NULL. */
 void engine_profile_begin(struct sluice *e, double *seconds);
 void engine_profile_end(struct sluice *e);
+
+void load_init(struct load *load);
+/* Begins to read, if that helps; load_end stops it. */
+void load_begin(struct sluice *e);
+void load_end(struct load *load);
 
 void engine_log(const struct sluice *e, enum sluice_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

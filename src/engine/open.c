@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "engine/schedule.h"
 #include "os/cpu.h"
+#include "os/memory.h"
 
 extern const uint8_t sluice_builtin_model[], sluice_builtin_model_end[];
 
@@ -90,7 +91,9 @@ static enum sluice_status open_weights(struct sluice *e, struct sluice_error *er
 static enum sluice_status open_backend(struct sluice *e, const struct sluice_options *o,
                                        struct sluice_error *err)
 {
-    TRY(pool_open(o->threads, /*pin=*/false, &e->pool, err));
+    /* Memory lies on all nodes: on several, threads that wander gain nothing and lose caches. */
+    bool pin = o->pin == SLUICE_PIN_ON || (o->pin == SLUICE_PIN_AUTO && memory_nodes() > 1);
+    TRY(pool_open(o->threads, pin, &e->pool, err));
     TRY(ops_open(o->backend, o->isa, e->pool, &e->ops, err));
     ops_describe(&e->ops, e->backend, sizeof e->backend);
     e->info.threads = pool_threads(e->pool);
@@ -169,6 +172,7 @@ static enum sluice_status open_all(struct sluice *e, const struct sluice_options
     TRY(open_weights(e, err));
     TRY(open_run(e, err));
     fill_info(e);
+    load_begin(e);
     return schedule_open(e, &e->schedule, err);
 }
 
@@ -180,6 +184,7 @@ enum sluice_status sluice_open(const struct sluice_options *options, struct slui
     FAIL_IF(!e, err, SLUICE_ERR_NOMEM, "out of memory for an engine");
     e->options = *options;
     turn_init(&e->turn);
+    load_init(&e->load);
     enum sluice_status st = open_all(e, options, err);
     if (st != SLUICE_OK) {
         sluice_close(e);
@@ -195,6 +200,7 @@ void sluice_close(struct sluice *e)
     if (!e)
         return;
     schedule_close(e->schedule);
+    load_end(&e->load);
     draft_run_free(e->draft);
     if (e->draft_input)
         e->ops.free(e->ops.ctx, e->draft_input);

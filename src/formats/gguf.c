@@ -284,6 +284,13 @@ uint64_t gguf_file_size(const struct gguf *g, int file)
     return g->part[file].size;
 }
 
+void gguf_file_load(const struct gguf *g, int file, uint64_t offset, uint64_t n)
+{
+    const struct gguf_part *part = &g->part[file];
+    if (part->mapped)
+        file_map_load(&part->map, offset, n);
+}
+
 uint64_t gguf_kv_count(const struct gguf *g)
 {
     return g->n_kv;

@@ -80,6 +80,9 @@ void gguf_close(struct gguf *g);   /* accepts NULL */
 int gguf_file_count(const struct gguf *g);
 const char *gguf_file_path(const struct gguf *g, int file);
 uint64_t gguf_file_size(const struct gguf *g, int file);
+/* Reads n bytes from offset of a file into memory, where they are not; nothing for bytes in memory.
+ * Any thread. */
+void gguf_file_load(const struct gguf *g, int file, uint64_t offset, uint64_t n);
 
 uint64_t gguf_kv_count(const struct gguf *g);
 const struct gguf_kv *gguf_kv_at(const struct gguf *g, uint64_t i);

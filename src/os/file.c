@@ -53,6 +53,23 @@ void file_map_close(struct file_map *m)
     *m = (struct file_map){0};
 }
 
+/* In the kernel since 5.14; older ones refuse it, and headers may lack it. */
+#define POPULATE_READ 22
+
+void file_map_load(const struct file_map *m, uint64_t offset, uint64_t n)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), skip = offset % page;
+    if (offset >= m->size)
+        return;
+    n = n < m->size - offset ? n : m->size - offset;
+    if (madvise((void *)(uintptr_t)(m->bytes + offset - skip), (size_t)(n + skip),
+                POPULATE_READ) == 0)
+        return;
+    const volatile uint8_t *at = m->bytes + offset;
+    for (uint64_t i = 0; i < n; i += page)
+        (void)at[i];
+}
+
 enum sluice_status file_read_exact(int fd, void *bytes, size_t n, uint64_t offset,
                                    struct sluice_error *err)
 {

@@ -18,6 +18,9 @@ struct file_map {
  * file may show, truncation under it may fault. */
 enum sluice_status file_map_open(const char *path, struct file_map *out, struct sluice_error *err);
 void file_map_close(struct file_map *m);   /* accepts a zeroed struct */
+/* Reads a part of the mapping that is not in memory yet, so that nobody waits for it later. Clipped
+ * to the file. Any thread. */
+void file_map_load(const struct file_map *m, uint64_t offset, uint64_t n);
 
 /* Exactly n bytes at offset, or SLUICE_ERR_IO; end of file before n is an error that says how much
  * was there. Interrupted calls are repeated. */

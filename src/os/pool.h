@@ -1,6 +1,6 @@
 /* os/pool.h - persistent worker threads that run one loop at a time.
  *
- * The caller is worker 0 and takes part; the others spin for about 100 microseconds after a loop and
+ * The caller is worker 0 and takes part; the others spin for some 100 microseconds after a loop and
  * then sleep: a pool without work takes no CPU time. Pieces of a loop are claimed from an atomic
  * counter, so that a worker whose pieces are cheap takes more of them, and get shorter towards the
  * end. Which worker runs which piece is not defined, and a worker may get none: results must not

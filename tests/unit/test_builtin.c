@@ -49,7 +49,44 @@ static double compare(const float *found, size_t v)
     return most;
 }
 
-static void check_prompt(struct sluice *e)
+/* Of the tokens after the first, by the logits of the row before each. */
+static double surprise(const float *logits, const int32_t *ids, size_t n, size_t v)
+{
+    double total = 0;
+    for (size_t i = 0; i + 1 < n; i++) {
+        const float *row = logits + i * v;
+        double most = row[0], sum = 0;
+        for (size_t k = 1; k < v; k++)
+            most = fmax(most, row[k]);
+        for (size_t k = 0; k < v; k++)
+            sum += exp(row[k] - most);
+        total += most + log(sum) - row[ids[i + 1]];
+    }
+    return total;
+}
+
+/* The surprise of the tokens, in total, by each backend. */
+struct likelihood {
+    struct sluice *fast;
+    double ref, cpu;
+};
+
+static void add_likelihood(struct likelihood *l, const int32_t *ids, size_t n, const float *logits)
+{
+    size_t v = (size_t)sluice_info(l->fast)->n_vocab;
+    float *fast = malloc(n * v * sizeof *fast);
+    poison(fast, n * v);
+    struct sluice_session *s;
+    assert_int_equal(sluice_session_open(l->fast, 0, &s, NULL), SLUICE_OK);
+    struct sluice_eval eval = {ids, n, 0, fast, NULL};
+    assert_int_equal(sluice_session_eval(s, &eval, NULL), SLUICE_OK);
+    l->ref += surprise(logits, ids, n, v);
+    l->cpu += surprise(fast, ids, n, v);
+    sluice_session_close(s);
+    free(fast);
+}
+
+static void check_prompt(struct sluice *e, struct likelihood *l)
 {
     const struct sluice_info *info = sluice_info(e);
     size_t v = (size_t)info->n_vocab, width = (size_t)(info->n_stream * info->dim), n = number();
@@ -66,6 +103,7 @@ static void check_prompt(struct sluice *e)
     assert_int_equal(sluice_session_draft(s, &mtp, NULL), SLUICE_OK);
     assert_close(compare(logits, v), 0, TOLERANCE);
     assert_close(compare(draft, v), 0, TOLERANCE);
+    add_likelihood(l, ids, n, logits);
     sluice_session_close(s);
     free(ids);
     free(logits);
@@ -87,6 +125,7 @@ static struct sluice *open_builtin(const char *backend, enum sluice_kv kv)
 static void test_public_implementation(void **state)
 {
     struct sluice *e = open_builtin("ref", SLUICE_KV_EXACT);
+    struct likelihood l = {.fast = open_builtin("cpu", SLUICE_KV_EXACT)};
     oracle = fopen("tests/data/builtin/builtin.oracle", "rb");
     assert_non_null(oracle);
     char magic[4];
@@ -95,8 +134,11 @@ static void test_public_implementation(void **state)
     uint32_t prompts = number();
     assert_int_equal(prompts, 20);
     for (uint32_t i = 0; i < prompts; i++)
-        check_prompt(e);
+        check_prompt(e, &l);
     fclose(oracle);
+    assert_true(l.ref > 0);
+    assert_close(l.cpu / l.ref, 1, 5e-3);
+    sluice_close(l.fast);
     sluice_close(e);
 }
 

@@ -429,6 +429,18 @@ static void test_vocab_only(void **state)
     sluice_close(e);
 }
 
+/* A file is read in the background, whether anybody waits or not; the built-in model needs none. */
+static void weights_are_read_in_the_background(void **state)
+{
+    struct sluice *e = open_engine((struct sluice_options){.pin = SLUICE_PIN_ON});
+    double seconds = sluice_load_wait(e);
+    assert_true(seconds > 0);
+    assert_true(sluice_load_wait(e) == seconds);
+    sluice_close(e);
+    for (int i = 0; i < 20; i++)
+        sluice_close(open_engine((struct sluice_options){.pin = SLUICE_PIN_OFF}));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -438,6 +450,7 @@ int main(void)
         cmocka_unit_test(test_stop),         cmocka_unit_test(test_session),
         cmocka_unit_test(test_text),         cmocka_unit_test(test_vocab_only),
         cmocka_unit_test(test_store),
+        cmocka_unit_test(weights_are_read_in_the_background),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

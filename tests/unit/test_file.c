@@ -109,6 +109,23 @@ static void maps_are_whole_files(void **state)
     assert_int_equal(file_map_open(path_of("missing"), &m, &err), SLUICE_ERR_IO);
 }
 
+/* Loading reads and changes nothing, whatever part is asked for. */
+static void parts_of_a_mapping_are_loaded(void **state)
+{
+    struct file_map map;
+    static char bytes[3 * 4096 + 5];
+    memset(bytes, 7, sizeof bytes);
+    assert_int_equal(file_replace(path_of("a"), bytes, sizeof bytes, 0600, NULL), SLUICE_OK);
+    assert_int_equal(file_map_open(path_of("a"), &map, NULL), SLUICE_OK);
+    file_map_load(&map, 0, map.size);
+    file_map_load(&map, 4097, 1);
+    file_map_load(&map, map.size - 1, 1000);
+    file_map_load(&map, map.size, 1);
+    file_map_load(&map, 1, UINT64_MAX);
+    assert_memory_equal(map.bytes, bytes, sizeof bytes);
+    file_map_close(&map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -117,6 +134,7 @@ int main(void)
         cmocka_unit_test(read_all_obeys_its_cap),
         cmocka_unit_test(exact_reads_tell_where_the_file_ends),
         cmocka_unit_test(maps_are_whole_files),
+        cmocka_unit_test(parts_of_a_mapping_are_loaded),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

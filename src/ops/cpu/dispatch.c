@@ -1,33 +1,15 @@
 /* The cpu backend's memory, scratch and op table, and the choice of its instruction set. */
-#include <sys/mman.h>
-
 #include "ops/cpu/cpu.h"
 #include "os/cpu.h"
+#include "os/memory.h"
 
 #define ALIGNMENT 64
-#define HUGE_PAGE ((size_t)2 << 20)
-/* From here on the rounding to whole huge pages wastes little. */
-#define HUGE_FROM (4 * HUGE_PAGE)
-
 /* ---- memory ---- */
-
-/* Large parts begin on a huge page and ask for more of them. NULL when there is no memory. */
-static void *aligned_memory(size_t bytes)
-{
-    size_t alignment = bytes >= HUGE_FROM ? HUGE_PAGE : ALIGNMENT;
-    size_t room = (bytes + alignment - 1) / alignment * alignment;
-    if (room < bytes)
-        return NULL;
-    void *p = aligned_alloc(alignment, room ? room : alignment);
-    if (p && alignment == HUGE_PAGE)
-        madvise(p, room, MADV_HUGEPAGE);
-    return p;
-}
 
 static enum sluice_status cpu_alloc(void *ctx, size_t bytes, DEV void **out,
                                     struct sluice_error *err)
 {
-    *out = aligned_memory(bytes);
+    *out = memory_take(bytes);
     FAIL_IF(!*out, err, SLUICE_ERR_NOMEM, "out of memory allocating %zu bytes for the model",
             bytes);
     memset(*out, 0, bytes);
@@ -163,7 +145,7 @@ static enum sluice_status cpu_plan(void *ctx, const struct ops_limits *limits,
     carve_worker(&next, &worker);
     next.worker_bytes = worker.used;
     carve_all(&next, &measure);
-    next.scratch = aligned_memory(measure.used);
+    next.scratch = memory_take(measure.used);
     FAIL_IF(!next.scratch, err, SLUICE_ERR_NOMEM,
             "out of memory for the cpu backend's scratch (%zu bytes)", measure.used);
     struct carve place = {.base = next.scratch};
