@@ -2,8 +2,8 @@
  *
  * Order: bias, penalties, mask, (greedy: argmax, lowest id of equals), temperature, top_k, top_p,
  * min_p, draw. The draw for the i-th token of an answer is a hash of (seed, i): the same seed gives
- * the same text whatever ran beside it. Sums run in float64 in one order: candidates by id, or, with
- * top_k or top_p, from the most likely down and equals by id.
+ * the same text whatever ran beside it. Sums run in float64 in one order: candidates by id, or,
+ * with top_k or top_p, from the most likely down and equals by id.
  *
  * Threads: a sampler belongs to one thread at a time. */
 #ifndef SLUICE_ENGINE_SAMPLER_H

@@ -249,19 +249,21 @@ static inline void schema_random(struct schema_rng *r, struct json_object *root,
 
 /* Schemas that tests share: all that schema_valid knows is in one of them. */
 static const char *const schema_samples[] = {
-    "{'type': 'object', 'properties': {'name': {'type': 'string', 'maxLength': 12}, 'age': {'type': "
-    "'integer', 'minimum': 0, 'maximum': 150}, 'tags': {'type': 'array', 'maxItems': 3, 'items': "
-    "{'enum': ['red', 'green', 'grey']}}}, 'required': ['name', 'tags'], 'additionalProperties': "
-    "false}",
-    "{'type': 'array', 'minItems': 1, 'maxItems': 4, 'items': {'anyOf': [{'type': 'null'}, {'type': "
-    "'number', 'minimum': -3}, {'type': 'string', 'minLength': 1, 'maxLength': 2}]}}",
-    "{'$ref': '#/$defs/node', '$defs': {'node': {'type': 'object', 'properties': {'v': {'type': "
-    "'integer', 'minimum': -25, 'maximum': 1203}, 'next': {'anyOf': [{'type': 'null'}, {'$ref': "
-    "'#/$defs/node'}]}}, 'required': ['v', 'next'], 'additionalProperties': false}}}",
-    "{'type': 'object', 'properties': {'ok': {'type': 'boolean'}, 'what': {'type': ['string', "
-    "'null'], 'maxLength': 6}, 'rows': {'type': 'array', 'maxItems': 2, 'items': {'type': 'array', "
-    "'minItems': 2, 'maxItems': 2, 'items': {'type': 'integer', 'exclusiveMinimum': 6, 'minimum': "
-    "6, 'maximum': 1000}}}}, 'required': ['ok'], 'additionalProperties': false}",
+    "{'type': 'object', 'properties': {'name': {'type': 'string', 'maxLength': 12}, "
+    "'age': {'type': 'integer', 'minimum': 0, 'maximum': 150}, "
+    "'tags': {'type': 'array', 'maxItems': 3, 'items': {'enum': ['red', 'green', 'grey']}}}, "
+    "'required': ['name', 'tags'], 'additionalProperties': false}",
+    "{'type': 'array', 'minItems': 1, 'maxItems': 4, 'items': {'anyOf': [{'type': 'null'}, "
+    "{'type': 'number', 'minimum': -3}, {'type': 'string', 'minLength': 1, 'maxLength': 2}]}}",
+    "{'$ref': '#/$defs/node', '$defs': {'node': {'type': 'object', 'properties': "
+    "{'v': {'type': 'integer', 'minimum': -25, 'maximum': 1203}, "
+    "'next': {'anyOf': [{'type': 'null'}, {'$ref': '#/$defs/node'}]}}, "
+    "'required': ['v', 'next'], 'additionalProperties': false}}}",
+    "{'type': 'object', 'properties': {'ok': {'type': 'boolean'}, "
+    "'what': {'type': ['string', 'null'], 'maxLength': 6}, "
+    "'rows': {'type': 'array', 'maxItems': 2, 'items': {'type': 'array', 'minItems': 2, "
+    "'maxItems': 2, 'items': {'type': 'integer', 'exclusiveMinimum': 6, 'minimum': 6, "
+    "'maximum': 1000}}}}, 'required': ['ok'], 'additionalProperties': false}",
 };
 enum { SCHEMA_SAMPLES = sizeof schema_samples / sizeof *schema_samples };
 

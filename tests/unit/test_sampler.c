@@ -218,7 +218,8 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_greedy), cmocka_unit_test(test_mask),       cmocka_unit_test(test_penalties),
+        cmocka_unit_test(test_greedy),       cmocka_unit_test(test_penalties),
+        cmocka_unit_test(test_mask),
         cmocka_unit_test(test_distribution), cmocka_unit_test(test_wide_vocabulary),
         cmocka_unit_test(test_seeds),        cmocka_unit_test(test_logprobs),
         cmocka_unit_test(test_refused),
