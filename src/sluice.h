@@ -302,7 +302,9 @@ struct sluice_stats {
     int32_t running, queued, conversations;  /* conversations: kept in memory */
     int64_t kv_used, kv_budget;
     int64_t steps, prefill_tokens, cached_tokens, decode_tokens;
-    double prefill_s, decode_s;
+    double prefill_s, decode_s;  /* of the model's steps */
+    double keep_s;               /* of finding, checkpointing and saving conversations */
+    double schedule_s;           /* of the rest between steps, but for sampling and callbacks */
 };
 void sluice_stats(const struct sluice *e, struct sluice_stats *out);
 
