@@ -67,6 +67,7 @@ help:
 	@echo 'accuracy   the fast kernels against the reference on the built-in model (5 minutes; Python 3)'
 	@echo 'test-clients   real clients against `sluice serve`, from npm'
 	@echo 'test-page      the page of `/` in headless Chromium'
+	@echo 'load       figures of a server under load: fairness, memory, cost per token, restart'
 	@echo 'check      layers, style and documents'
 	@echo 'asan tsan  unit tests under the address and undefined-behaviour, and the thread sanitizer'
 	@echo 'clang      unit tests built with clang'
@@ -158,6 +159,10 @@ test-clients: $(BUILD)/sluice
 check:
 	@tools/run_tests check $(BUILD)/results tools/check_layers tools/check_style tools/check_docs tools/check_grids tests/check_checks
 
+# Load on a server, as figures; L="streams restart" measures some.
+load: $(BUILD)/sluice
+	@tests/load/load.py $(BUILD)/sluice $(L)
+
 # The page of `/` in headless Chromium; SHOTS=FOLDER keeps pictures of it.
 test-page: $(BUILD)/sluice
 	@tests/clients/page.sh $(BUILD)/sluice $(SHOTS)
@@ -230,5 +235,6 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(lib_obj:.o=.d) $(BUILD)/obj/kvstore/none.d $(cmd_obj:.o=.d) $(tests:=.d) $(tool_bin:=.d) $(example_bin:=.d)
-.PHONY: all help run test test-clients test-page soak accuracy unit cli check asan tsan clang neon ring ring-tests fuzz fuzz-short fuzz-build \
+.PHONY: all help run test test-clients test-page load soak accuracy unit cli check asan tsan clang neon ring ring-tests \
+	fuzz fuzz-short fuzz-build \
 	fuzz-targets deps install uninstall clean FORCE

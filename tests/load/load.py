@@ -1,0 +1,285 @@
+#!/usr/bin/env python3
+"""Load on `sluice serve`, measured from outside: fairness and sameness of parallel streams, memory over many requests, the server's own
+cost per token and per idle connection, and the first token after a SIGKILL. Not among the tests: they have no timings.
+
+usage: load.py PATH_OF_SLUICE [streams|memory|overhead|idle|restart]...      (all of them)
+Prints a line per figure: what, the figure, its bound, "ok" or "MISSED". Exit status 1 if one is missed."""
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+STREAMS = int(os.environ.get("STREAMS", 64))
+REQUESTS = int(os.environ.get("REQUESTS", 10000))
+missed = False
+
+
+def report(what, value, bound=None, unit=""):
+    """bound: the most that value may be, or None."""
+    global missed
+    bad = bound is not None and value > bound
+    missed = missed or bad
+    verdict = "" if bound is None else f"\tat most {bound:g}\t{'MISSED' if bad else 'ok'}"
+    print(f"{what}\t{value:.4g}{' ' + unit if unit else ''}{verdict}", flush=True)
+
+
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
+class Server:
+    """A server on a free port, in a with statement."""
+
+    def __init__(self, *args):
+        self.args = [sys.argv[1], "serve", "-q", "--port", "0", *args]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.args, stdout=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        if not line.startswith("listening on "):
+            sys.exit("load: the server does not start")
+        self.port = int(line.rsplit(":", 1)[1])
+        return self
+
+    def __exit__(self, *error):
+        self.end(signal.SIGTERM)
+
+    def end(self, number):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.process.wait()
+        self.process.stdout.close()
+
+    def status_kb(self, key):
+        with open(f"/proc/{self.process.pid}/status") as f:
+            return int(re.search(rf"^{key}:\s*(\d+) kB", f.read(), re.M).group(1))
+
+    def cpu_seconds(self):
+        """Of all its threads, to the nanosecond."""
+        tasks = f"/proc/{self.process.pid}/task"
+        total = 0
+        for task in os.listdir(tasks):
+            with open(f"{tasks}/{task}/schedstat") as f:
+                total += int(f.read().split()[0])
+        return total / 1e9
+
+    async def ask(self, path, body):
+        """The whole reply as pieces of (time, bytes), the time when it was sent first."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        text = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(text)}\r\n\r\n"
+        pieces = [(time.monotonic(), b"")]
+        writer.write(head.encode() + text)
+        while piece := await reader.read(65536):
+            pieces.append((time.monotonic(), piece))
+        writer.close()
+        return pieces
+
+    def ask_now(self, path, body):
+        return parse(asyncio.run(self.ask(path, body)))
+
+
+class Reply:
+    def __init__(self):
+        self.text, self.times, self.usage, self.message = "", [], {}, {}
+
+
+def parse(pieces):
+    """A stream's text, the times of its deltas since the request was sent, and its usage; or a whole message."""
+    reply, began, held, whole = Reply(), pieces[0][0], b"", b"".join(p for _, p in pieces)
+    if not whole.startswith(b"HTTP/1.1 200"):
+        sys.exit(f"load: {whole[:500]!r}")
+    if b"text/event-stream" not in whole.split(b"\r\n\r\n", 1)[0]:
+        reply.message = json.loads(re.search(rb"\{.*\}", whole, re.S).group(0))
+        reply.usage = reply.message.get("usage", {})
+        return reply
+    for when, piece in pieces:
+        held += piece
+        lines = held.split(b"\n")
+        held = lines.pop()
+        for line in lines:
+            if not line.startswith(b"data: {"):
+                continue
+            event = json.loads(line[6:])
+            reply.usage = event.get("usage") or reply.usage
+            delta = event["choices"][0]["delta"] if event.get("choices") else {}
+            content = delta.get("content") or delta.get("reasoning_content")
+            if content:
+                reply.text += content
+                reply.times.append(when - began)
+    return reply
+
+
+def chat(words, tokens, **more):
+    return {"messages": [{"role": "user", "content": words}], "max_tokens": tokens, "stream": True,
+            "stream_options": {"include_usage": True}, **more}
+
+
+CHAT = "/v1/chat/completions"
+
+
+def end_token(server):
+    return server.ask_now("/tokenize", {"content": "<｜end▁of▁sentence｜>"}).message["tokens"][0]
+
+
+def streams():
+    """STREAMS of 128 tokens at once, each with a prompt of its own, compared with the same one alone."""
+    with Server() as server:
+        end = end_token(server)
+        asks = [chat(f"Tell me about the number {i}.", 128, logit_bias={str(end): -100}) for i in range(STREAMS)]
+
+        async def together():
+            return await asyncio.gather(*(server.ask(CHAT, a) for a in asks))
+
+        side_by_side = [parse(p) for p in asyncio.run(together())]
+        alone = [server.ask_now(CHAT, a) for a in asks]
+    rates = [(r.usage["completion_tokens"] - 1) / (r.times[-1] - r.times[0]) for r in side_by_side]
+    first = sorted(r.times[0] for r in side_by_side)
+    report(f"{STREAMS} streams: fastest to slowest, tokens per second", max(rates) / min(rates), 2)
+    report(f"{STREAMS} streams: texts that differ from the same request alone",
+           sum(a.text != b.text for a, b in zip(side_by_side, alone)), 0)
+    report(f"{STREAMS} streams: p99 time to the first token", first[int(0.99 * (STREAMS - 1))], unit="s")
+    report(f"{STREAMS} streams: median time to the first token", median(first), unit="s")
+    report(f"{STREAMS} streams: all together", sum(rates), unit="tokens/s")
+    report("1 stream", median([127 / (r.times[-1] - r.times[0]) for r in alone]), unit="tokens/s")
+
+
+def memory():
+    """REQUESTS of four tokens, 32 at once, with a KV budget that is full soon."""
+    with Server("--kv-memory", "64M") as server:
+        sizes = []
+
+        async def worker(numbers):
+            for i in numbers:
+                body = chat(f"What is {i} and {i * 7 % 1000}?", 4)
+                body["stream"] = i % 2 == 0
+                if i % 2:
+                    del body["stream_options"]
+                parse(await server.ask(CHAT, body))
+                if i % (REQUESTS // 10) == 0:
+                    sizes.append((i, server.status_kb("VmRSS")))
+
+        async def all_of_them():
+            numbers = iter(range(1, REQUESTS + 1))
+            await asyncio.gather(*(worker(numbers) for _ in range(32)))
+
+        asyncio.run(all_of_them())
+    for i, kb in sizes:
+        report(f"memory after {i} requests", kb / 1024, unit="MiB")
+    report("memory after all requests to that after a fifth of them", sizes[-1][1] / sizes[1][1], 1.02)
+
+
+def overhead():
+    """Processor time of a server without a model, for each token that it sends (four bytes of a script): as fast as it can, and a token
+    every few milliseconds, each with its own wake-ups."""
+    for token_ms, tokens in (0, 4000), (2, 500):
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as script:
+            script.write(json.dumps({"content": "abc " * tokens, "repeat": True, "token_ms": token_ms}) + "\n")
+            script.flush()
+            with Server("--script", script.name) as server:
+                for n in 1, STREAMS:
+                    async def together():
+                        return await asyncio.gather(*(server.ask(CHAT, chat("go", tokens)) for _ in range(n)))
+
+                    before = server.cpu_seconds()
+                    pieces = asyncio.run(together())
+                    spent = server.cpu_seconds() - before
+                    sent = sum(parse(p).usage["completion_tokens"] for p in pieces)
+                    pace = f"one every {token_ms} ms" if token_ms else "as fast as it can"
+                    report(f"processor time per token, {n} streams, {pace}", 1e6 * spent / sent, 50, unit="us")
+
+
+def idle():
+    """Memory of connections that have asked once and stay."""
+    async def one(port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.read(4096)
+        return writer
+
+    async def many(server, n):
+        for writer in [await one(server.port) for _ in range(50)]:
+            writer.close()
+        await asyncio.sleep(0.5)
+        before = server.status_kb("VmRSS")
+        writers = [await one(server.port) for _ in range(n)]
+        after = server.status_kb("VmRSS")
+        for writer in writers:
+            writer.close()
+        return (after - before) / n
+
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as script:
+        script.write('{"content": "hello", "repeat": true}\n')
+        script.flush()
+        with Server("--script", script.name) as server:
+            report("memory per idle connection, of 900", asyncio.run(many(server, 900)), 16, unit="KiB")
+
+
+def restart():
+    """A long conversation whose turn breaks off in the middle, because the client left or because the server was killed; then the same
+    turn is asked for again, or another one."""
+    def body_of(talk, question, tokens):
+        # Without an end, so that there is a middle to break off in.
+        body = chat("", tokens, logit_bias={str(end): -100})
+        body["messages"] = talk + [{"role": "user", "content": question}]
+        return body
+
+    async def break_off(server, body, then):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        text = json.dumps(body).encode()
+        writer.write(b"POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (CHAT.encode(), len(text)) + text)
+        seen = b""
+        while seen.count(b'"content": "') < 6 and (piece := await reader.read(65536)):
+            seen += piece
+        then()
+        writer.close()
+
+    def first(server, body):
+        reply = server.ask_now(CHAT, body)
+        counts = reply.usage["prompt_tokens"], reply.usage["prompt_tokens_details"]["cached_tokens"]
+        return reply.times[0], counts[0], counts[0] - counts[1]
+
+    again, next_turn = ([], []), ([], [])
+    with tempfile.TemporaryDirectory() as folder:
+        args = "--kv-dir", folder, "--ctx", "64K"
+        text = " ".join(f"Item {i} is worth {i * 31 % 97}." for i in range(1500))
+        talk = [{"role": "user", "content": text}]
+        server = Server(*args).__enter__()
+        end = end_token(server)
+        reply = server.ask_now(CHAT, body_of(talk, "Read this.", 24))
+        talk += [{"role": "user", "content": "Read this."}, {"role": "assistant", "content": reply.text}]
+        for i in range(24):
+            killed = i % 2
+            # What a tool might have said, some 300 tokens.
+            words = f"Result {i}: " + " ".join(f"line {k} has {k * i % 89} words" for k in range(25))
+            body = body_of(talk, words, 2000)
+            asyncio.run(break_off(server, body, lambda: server.end(signal.SIGKILL) if killed else None))
+            if killed:
+                server = Server(*args).__enter__()
+                server.ask_now(CHAT, chat("Warm up.", 2))
+            if i % 4 < 2:
+                next_turn[killed].append(first(server, body_of(talk, "Something else. " + words, 4)))
+            else:
+                again[killed].append(first(server, {**body, "max_tokens": 4}))
+        server.end(signal.SIGTERM)
+    for what, seen, bound in ("the next turn", next_turn, 1.15), ("the same turn again", again, None):
+        # The least of six: other programs only add.
+        for name, times in zip(("warm", "after SIGKILL"), seen):
+            report(f"restart: first token of {what}, {times[0][1]} tokens, {median([t[2] for t in times])} of them new, {name}",
+                   1e3 * min(times)[0], unit="ms")
+        report(f"restart: {what}, after SIGKILL to warm", min(seen[1])[0] / min(seen[0])[0], bound)
+
+
+if __name__ == "__main__":
+    known = {"streams": streams, "memory": memory, "overhead": overhead, "idle": idle, "restart": restart}
+    chosen = sys.argv[2:] or list(known)
+    if len(sys.argv) < 2 or any(name not in known for name in chosen):
+        sys.exit(__doc__)
+    for name in chosen:
+        known[name]()
+    sys.exit(missed)
