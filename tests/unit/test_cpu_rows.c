@@ -1,6 +1,6 @@
 /* Every op of the cpu backend against the reference at the numbers of rows where kernels change
- * their ways: 1, just below, at and above 32, 64, 128. Outputs begin as NaN. The reference computes each
- * case once; every instruction set of this machine is compared with it. */
+ * their ways: 1, just below, at and above 32, 64, 128. Outputs begin as NaN. The reference computes
+ * each case once; every instruction set of this machine is compared with it. */
 #include "support/cpu_case.h"
 
 /* From rounding activations. Experts round twice, and random weights of Q6_K and IQ4_XS give gates
