@@ -20,6 +20,7 @@ server_skip := $(if $(filter 0,$(WITH_SERVER)),src/server/%)
 kvstore_src := $(filter-out %/none.c,$(wildcard src/kvstore/*.c))
 kvstore_skip := $(if $(filter 0,$(WITH_KVSTORE)),$(kvstore_src),src/kvstore/none.c)
 kvstore_tests := $(if $(filter 0,$(WITH_KVSTORE)),%_kvstore %_kvstore_faults %_kv_record)
+kvstore_benches := $(if $(filter 0,$(WITH_KVSTORE)),%/prefix %/restore %/traffic)
 libs := $(server_libs) -ljson-c -lutf8proc -lxxhash $(if $(filter 0,$(WITH_KVSTORE)),,-lzstd) -lpthread -lm
 
 # One object per instruction set, chosen at run time; a machine builds the sets of its family. -O3 for the leaves:
@@ -45,6 +46,7 @@ cmd_src := $(filter-out $(line_skip) $(serve_skip),$(wildcard src/cmd/*.c))
 lib_obj := $(lib_src:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/builtin.o
 cmd_obj := $(cmd_src:src/%.c=$(BUILD)/obj/%.o)
 tool_bin := $(patsubst tools/%.c,$(BUILD)/%,$(wildcard tools/*.c))
+bench_bin := $(filter-out $(kvstore_benches),$(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c)))
 example_bin := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 test_src := $(wildcard tests/unit/test_*.c)
 tests := $(filter-out $(kvstore_tests),$(test_src:tests/unit/%.c=$(BUILD)/tests/%))
@@ -111,6 +113,10 @@ $(BUILD)/%: tools/%.c $(BUILD)/libsluice.a
 	@echo "  CC $@"; $(CC) $(base_cflags) $(CFLAGS) -o $@ $< $(BUILD)/libsluice.a $(LDFLAGS) $(libs)
 
 $(BUILD)/examples/%: examples/%.c $(BUILD)/libsluice.a
+	@mkdir -p $(@D)
+	@echo "  CC $@"; $(CC) $(base_cflags) $(CFLAGS) -o $@ $< $(BUILD)/libsluice.a $(LDFLAGS) $(libs)
+
+$(BUILD)/bench/%: bench/%.c $(BUILD)/libsluice.a
 	@mkdir -p $(@D)
 	@echo "  CC $@"; $(CC) $(base_cflags) $(CFLAGS) -o $@ $< $(BUILD)/libsluice.a $(LDFLAGS) $(libs)
 
@@ -223,18 +229,19 @@ install: $(BUILD)/sluice $(BUILD)/libsluice.a
 	install -Dm644 $(BUILD)/libsluice.a $(DESTDIR)$(PREFIX)/lib/libsluice.a
 	install -Dm644 src/sluice.h $(DESTDIR)$(PREFIX)/include/sluice.h
 	install -Dm644 src/sluice_status.h $(DESTDIR)$(PREFIX)/include/sluice_status.h
-	@mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	@mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|@PREFIX@|$(PREFIX)|' tools/systemd/sluice.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.service
 	printf 'Name: sluice\nDescription: DeepSeek V4 inference\nVersion: %s\nCflags: -I%s/include\nLibs: -L%s/lib -lsluice %s\n' \
 		$(version) $(PREFIX) $(PREFIX) '$(libs)' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/sluice.pc
 
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/sluice lib/libsluice.a include/sluice.h include/sluice_status.h \
-		lib/pkgconfig/sluice.pc)
+		lib/pkgconfig/sluice.pc lib/systemd/system/sluice.service)
 
 clean:
 	rm -rf $(BUILD)
 
--include $(lib_obj:.o=.d) $(BUILD)/obj/kvstore/none.d $(cmd_obj:.o=.d) $(tests:=.d) $(tool_bin:=.d) $(example_bin:=.d)
+-include $(lib_obj:.o=.d) $(BUILD)/obj/kvstore/none.d $(cmd_obj:.o=.d) $(tests:=.d) $(tool_bin:=.d) $(example_bin:=.d) $(bench_bin:=.d)
 .PHONY: all help run test test-clients test-page load soak accuracy unit cli check asan tsan clang neon ring ring-tests \
 	fuzz fuzz-short fuzz-build \
 	fuzz-targets deps install uninstall clean FORCE

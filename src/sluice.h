@@ -68,6 +68,8 @@ struct sluice_options {
     int max_requests;        /* that run at once; 0: 64. More wait in the queue */
     int chunk;               /* most rows of one step; 0: 512 */
     int64_t kv_bytes;        /* memory of all conversations; 0: a share of what is free */
+    bool all_at_once;        /* max_requests conversations of context tokens must fit together, or
+                                opening fails; else those that do not fit wait */
     /* Nothing but the tokenizer: a file without tensors will do. Requests and sessions fail with
      * SLUICE_ERR_STATE; of sluice_info only texts, n_vocab, bos and eos are filled. */
     bool vocab_only;
@@ -300,7 +302,9 @@ struct sluice_stats {
     int32_t running, queued, conversations;  /* conversations: kept in memory */
     int64_t kv_used, kv_budget;
     int64_t steps, prefill_tokens, cached_tokens, decode_tokens;
-    double prefill_s, decode_s;
+    double prefill_s, decode_s;  /* of the model's steps */
+    double keep_s;               /* of finding, checkpointing and saving conversations */
+    double schedule_s;           /* of the rest between steps, but for sampling and callbacks */
 };
 void sluice_stats(const struct sluice *e, struct sluice_stats *out);
 

@@ -31,6 +31,7 @@
 /* text/toolcall */
 #define LIMIT_CALLS 128                    /* of one answer */
 #define LIMIT_CALL_NAME 1024               /* bytes of a call's or a parameter's name */
+#define LIMIT_CALL_DEPTH 16 /* of parameters inside parameters */
 #define LIMIT_CALL_BYTES ((size_t)1 << 24) /* of one block of calls */
 
 /* cmd */

@@ -8,6 +8,10 @@
 void interrupt_catch(void);
 void interrupt_release(void);
 
+/* A file descriptor that is readable while the count is above zero, or -1 before interrupt_catch:
+ * for waits that a signal taken by another thread, or just before them, must end too. */
+int interrupt_fd(void);
+
 /* Times since the last interrupt_clear. */
 int interrupt_count(void);
 void interrupt_clear(void);

@@ -1,8 +1,11 @@
 /* Lines edited with libedit. Ctrl-C is a signal here as elsewhere: it ends the library's read, and
  * the count tells it from the end of the input. */
+#include <errno.h>
 #include <histedit.h>
+#include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include "base/check.h"
 #include "base/limits.h"
@@ -25,6 +28,39 @@ static char *show_prompt(EditLine *el)
     return (char *)(uintptr_t)r->prompt;
 }
 
+/* The library's own read waits for ever when the signal came just before it. */
+static bool wait_for_key(void)
+{
+    struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
+                           {.fd = interrupt_fd(), .events = POLLIN}};
+    while (poll(fds, 2, -1) < 0)
+        if (errno != EINTR)
+            return false;
+    return !(fds[1].revents & POLLIN);
+}
+
+/* One character for the library: 1, 0 at the end, -1 when interrupted. A byte that is not text in
+ * the user's encoding is passed on as it is. */
+static int read_key(EditLine *el, wchar_t *key)
+{
+    mbstate_t state = {0};
+    for (;;) {
+        char byte;
+        if (!wait_for_key())
+            return -1;
+        ssize_t got = read(STDIN_FILENO, &byte, 1);
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (got <= 0)
+            return (int)got;
+        size_t n = mbrtowc(key, &byte, 1, &state);
+        if (n == (size_t)-1)
+            *key = (unsigned char)byte;
+        if (n != (size_t)-2)
+            return 1;
+    }
+}
+
 static bool editor_open(struct line_reader *r)
 {
     HistEvent event;
@@ -35,6 +71,7 @@ static bool editor_open(struct line_reader *r)
     history(r->history, &event, H_SETSIZE, LIMIT_CMD_HISTORY);
     el_set(r->el, EL_CLIENTDATA, r);
     el_set(r->el, EL_PROMPT, show_prompt);
+    el_set(r->el, EL_GETCFN, read_key);
     el_set(r->el, EL_EDITOR, "emacs");
     el_set(r->el, EL_HIST, history, r->history);
     el_set(r->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
@@ -102,6 +139,8 @@ enum line_result line_read(struct line_reader *r, const char *prompt, const char
     int n = 0;
     r->prompt = prompt;
     interrupt_clear();
+    /* Before the prompt, or what is typed as soon as it shows is treated by the terminal. */
+    el_set(r->el, EL_PREP_TERM, 1);
     const char *line = el_gets(r->el, &n);
     if (!line || n <= 0) {
         fputc('\n', stderr);

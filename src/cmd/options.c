@@ -571,6 +571,15 @@ const char *options_notify_socket(void)
     return getenv("NOTIFY_SOCKET");
 }
 
+int64_t options_watchdog_us(void)
+{
+    const char *us = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+    if (!us || (pid && strtoll(pid, NULL, 10) != (long long)getpid()))
+        return 0;
+    int64_t n = strtoll(us, NULL, 10);
+    return n > 0 && n < MANY ? n : 0;
+}
+
 bool options_plain_terminal(void)
 {
     const char *no_color = getenv("NO_COLOR");

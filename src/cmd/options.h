@@ -155,6 +155,9 @@ bool options_temp_name(const char *name, char *path, size_t size);
 /* Where systemd wants to hear of the program's state, or NULL. */
 const char *options_notify_socket(void);
 
+/* The time in which systemd wants a sign of life, in microseconds; 0 if it wants none. */
+int64_t options_watchdog_us(void);
+
 /* The option table of a command, for its --help, wrapped at 80 columns. */
 void options_help(FILE *to, enum command_bit bit);
 /* The nearest of n names to a mistyped one, or NULL if none is near. */

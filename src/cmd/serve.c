@@ -1,10 +1,11 @@
 /* `sluice serve`: a model behind the APIs that people's tools speak. */
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include <time.h>
 
+#include "base/buf.h"
 #include "base/check.h"
+#include "base/json_text.h"
 #include "cmd/cmd.h"
+#include "os/notify.h"
 #include "server/server.h"
 
 struct serving {
@@ -14,38 +15,40 @@ struct serving {
     bool tls;
 };
 
-/* Tells systemd, where it asks to be told (Type=notify). */
 static void notify(const char *state)
 {
-    const char *path = options_notify_socket();
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    size_t len = path ? strlen(path) : 0;
-    if (len == 0 || len >= sizeof to.sun_path || (*path != '/' && *path != '@'))
+    notify_send(options_notify_socket(), state);
+}
+
+/* A line of the log, plain or JSON. On any thread; one call of fprintf is one line. */
+static void say(const struct options *o, enum sluice_log_level level, const char *text)
+{
+    static const char *const prefixes[] = {"error: ", "warning: ", "", ""};
+    static const char *const names[] = {"error", "warning", "info", "debug"};
+    struct timespec now;
+    if (!options_flag(o, OPT_JSON_LOG)) {
+        fprintf(stderr, "sluice: %s%s\n", prefixes[level], text);
         return;
-    memcpy(to.sun_path, path, len);
-    if (*path == '@')
-        to.sun_path[0] = '\0';
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return;
-    sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to,
-           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
-    close(fd);
+    }
+    struct buf line = {0};
+    clock_gettime(CLOCK_REALTIME, &now);
+    buf_addf(&line, "{\"time\": %lld.%03ld, \"level\": \"%s\", \"text\": ", (long long)now.tv_sec,
+             now.tv_nsec / 1000000, names[level]);
+    json_text_write_str(&line, str_of(text));
+    buf_add_str(&line, "}\n");
+    if (line.data)
+        fputs(line.data, stderr);
+    buf_deinit(&line);
 }
 
 static void log_line(void *ctx, enum sluice_log_level level, const char *text)
 {
-    static const char *const names[] = {"error: ", "warning: ", "", ""};
     const struct options *o = ctx;
     enum sluice_log_level least = options_flag(o, OPT_VERBOSE) ? SLUICE_LOG_INFO
                                   : options_flag(o, OPT_QUIET) ? SLUICE_LOG_ERROR
                                                                : SLUICE_LOG_WARN;
-    if (level > least)
-        return;
-    if (options_flag(o, OPT_JSON_LOG))
-        fprintf(stderr, "%s\n", text);
-    else
-        fprintf(stderr, "sluice: %s%s\n", names[level], text);
+    if (level <= least)
+        say(o, level, text);
 }
 
 static void say_listening(void *ctx, int port)
@@ -63,6 +66,17 @@ static void say_ready(void *ctx)
            v->port);
     fflush(stdout);
     notify("READY=1\nSTATUS=serving");
+}
+
+static void say_stopping(void *ctx)
+{
+    notify("STOPPING=1\nSTATUS=letting requests end");
+}
+
+/* The loop still turns. */
+static void say_alive(void *ctx)
+{
+    notify("WATCHDOG=1");
 }
 
 static void serve_options(const struct options *o, struct server_options *out)
@@ -89,12 +103,14 @@ static void serve_options(const struct options *o, struct server_options *out)
         .effort = cmd_effort(o, builtin),
         .keep_reasoning = options_flag(o, OPT_KEEP_REASONING),
         .trust_text = options_flag(o, OPT_TRUST_TEXT),
-        .json_log = options_flag(o, OPT_JSON_LOG),
         .open_source = source_engine_open,
         .log = log_line,
         .log_ctx = (void *)o,
         .listening = say_listening,
         .ready = say_ready,
+        .stopping = say_stopping,
+        .beat = say_alive,
+        .beat_ms = (int)(options_watchdog_us() / 2000),
     };
 }
 
@@ -110,16 +126,22 @@ int cmd_serve(const struct options *o)
     if (server.script && options_given(o, OPT_MODEL))
         return cmd_usage(o, "expected one of --model and --script");
     cmd_engine_options(o, &model.engine);
+    model.engine.log = log_line;
+    model.engine.log_ctx = (void *)o;
     model.engine.max_requests = (int)options_int(o, OPT_PARALLEL, 0);
+    /* Who asks for both wants them together. */
+    model.engine.all_at_once = options_given(o, OPT_PARALLEL) && options_given(o, OPT_CTX);
     server.model = &model;
     server.ctx = &v;
     if (!options_given(o, OPT_MODEL) && !server.script && !options_flag(o, OPT_QUIET))
-        fprintf(stderr, "sluice: using the built-in model; -m FILE opens another\n");
+        say(o, SLUICE_LOG_INFO, "using the built-in model; -m FILE opens another");
     enum sluice_status st = server_run(&server, &err);
-    notify("STOPPING=1");
     if (st == SLUICE_OK)
         return EXIT_OK;
-    cmd_error(o, &err);
+    if (options_flag(o, OPT_JSON_LOG))
+        say(o, SLUICE_LOG_ERROR, err.message);
+    else
+        cmd_error(o, &err);
     /* A model that cannot be opened and an address that cannot be bound are both I/O. */
     return v.port == 0 && st == SLUICE_ERR_IO ? EXIT_FAILED : cmd_open_code(st);
 }

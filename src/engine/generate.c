@@ -126,6 +126,19 @@ static enum sluice_status end_thinking(struct generate *g, struct sluice_error *
     return open_detok(g, err);
 }
 
+/* A model whose thinking was cut short goes on with it in the answer and closes it there, once
+ * more: that token shows as a break of the text. */
+static enum sluice_status push_token(struct generate *g, int32_t id, struct sluice_error *err)
+{
+    bool again = g->cut && !g->thinking && id == vocab_special(g->vocab, VOCAB_THINK_END);
+    if (!again)
+        return detok_push(&g->detok, id, &g->text, err);
+    TRY(detok_finish(&g->detok, &g->text, err));
+    buf_add(&g->text, "\n\n", 2);
+    detok_deinit(&g->detok);
+    return open_detok(g, err);
+}
+
 static void send_token(struct generate *g, const struct sampler_result *token)
 {
     struct sluice_event event = {
@@ -139,6 +152,7 @@ enum sluice_status generate_token(struct generate *g, const struct sampler_resul
                                   struct sluice_error *err)
 {
     *ended = true;
+    g->cut |= generate_forced(g) >= 0;
     g->n_answer++;
     g->n_reasoning += g->thinking;
     if (token->id == vocab_special(g->vocab, VOCAB_EOS) && !g->ignore_eos) {
@@ -146,7 +160,7 @@ enum sluice_status generate_token(struct generate *g, const struct sampler_resul
         return SLUICE_OK;
     }
     send_token(g, token);
-    TRY(detok_push(&g->detok, token->id, &g->text, err));
+    TRY(push_token(g, token->id, err));
     TRY(release(g, err));
     if (g->thinking && token->id == vocab_special(g->vocab, VOCAB_THINK_END))
         TRY(end_thinking(g, err));

@@ -25,6 +25,7 @@ struct generate {
     struct reasoning reasoning;
     struct buf text;                 /* scratch */
     int32_t n_answer, n_reasoning, n_calls;
+    bool cut;                        /* thinking was closed by its budget */
 };
 
 enum sluice_status generate_init(struct generate *g, const struct vocab *vocab,

@@ -94,8 +94,23 @@ static enum sluice_status add_place(struct keep *k, struct conversation *c, stru
     return SLUICE_OK;
 }
 
-enum sluice_status keep_checkpoint(struct keep *k, struct conversation *c,
-                                   struct sluice_error *err)
+/* A turn leaves a checkpoint, and a long conversation has many turns. */
+static void thin_places(struct keep *k, struct conversation *c)
+{
+    enum { FEW = 4 };
+    size_t others = 0;
+    for (size_t i = c->n_place; i-- > 0;) {
+        if (c->place[i].checkpoint->n % k->c.every == 0 || ++others <= FEW)
+            continue;
+        prefix_remove(k->prefixes, c->place[i].mark);
+        checkpoint_unref(k, c->place[i].checkpoint);
+        c->n_place--;
+        memmove(c->place + i, c->place + i + 1, (c->n_place - i) * sizeof *c->place);
+    }
+}
+
+static enum sluice_status take_checkpoint(struct keep *k, struct conversation *c,
+                                          struct sluice_error *err)
 {
     int64_t n = c->kv->n_tokens;
     int64_t last = c->n_place ? c->place[c->n_place - 1].checkpoint->n : 0;
@@ -103,7 +118,6 @@ enum sluice_status keep_checkpoint(struct keep *k, struct conversation *c,
         return SLUICE_OK;
     SLUICE_ASSERT(last < n);
     size_t size = kv_state_checkpoint_bytes(k->c.layout, n);
-    keep_store_put(&k->store, c, /*leaving=*/false);
     if (!keep_make_room(k, (int64_t)size))
         return SLUICE_OK;
     struct checkpoint *p = malloc(sizeof *p + size);
@@ -118,7 +132,24 @@ enum sluice_status keep_checkpoint(struct keep *k, struct conversation *c,
         return st;
     }
     *k->c.used += (int64_t)size;
+    thin_places(k, c);
     return SLUICE_OK;
+}
+
+enum sluice_status keep_checkpoint(struct keep *k, struct conversation *c,
+                                   struct sluice_error *err)
+{
+    TRY(take_checkpoint(k, c, err));
+    keep_store_put(&k->store, c, /*leaving=*/false);
+    return SLUICE_OK;
+}
+
+enum sluice_status keep_pass(struct keep *k, struct conversation *c, struct sluice_error *err)
+{
+    int64_t n = c->kv->n_tokens;
+    if (n % k->c.every == 0)
+        return keep_checkpoint(k, c, err);
+    return n % KEEP_STORE_STRIDE == 0 ? take_checkpoint(k, c, err) : SLUICE_OK;
 }
 
 void conversation_trim(struct keep *k, struct conversation *c)
@@ -135,7 +166,9 @@ enum sluice_status keep_open(const struct keep_config *config, struct keep **out
     *out = k;
     FAIL_IF(!k, err, SLUICE_ERR_NOMEM, "out of memory for conversations");
     k->c = *config;
-    k->store = (struct keep_store){.layout = config->layout, .credit = KEEP_STORE_CREDIT};
+    k->c.clock = config->clock ? config->clock : clock_seconds;
+    k->store = (struct keep_store){.layout = config->layout, .every = config->every};
+    k->store.credit = keep_store_credit(&k->store);
     enum sluice_status st = prefix_open(&k->prefixes, err);
     if (st != SLUICE_OK) {
         free(k);
@@ -198,7 +231,7 @@ void keep_return(struct keep *k, struct conversation *c)
     if (c->kv->n_tokens > 0) {
         c->n_ids = (size_t)c->kv->n_tokens;
         keep_store_put(&k->store, c, /*leaving=*/false);
-        c->last_used = clock_seconds();
+        c->last_used = k->c.clock();
     }
     if (c->kv->n_tokens == 0 || add_idle(k, c) != SLUICE_OK)
         conversation_free(k, c);
@@ -206,7 +239,7 @@ void keep_return(struct keep *k, struct conversation *c)
 
 bool keep_make_room(struct keep *k, int64_t bytes)
 {
-    double now = clock_seconds();
+    double now = k->c.clock();
     while (*k->c.used + bytes > k->c.budget && k->n_idle > 0) {
         struct conversation *worst = NULL;
         double least = 0;
@@ -248,7 +281,7 @@ static enum sluice_status fork_from(struct keep *k, const struct start *at, stru
         TRY(add_place(k, c, p, err));
         p->refs++;
     }
-    at->c->last_used = clock_seconds();
+    at->c->last_used = k->c.clock();
     return SLUICE_OK;
 }
 

@@ -23,7 +23,7 @@
 #include "engine/prefix.h"
 #include "model/kv_state.h"
 
-/* Shared by forks; never changes. */
+/* Shared by forks; never changes. size: kv_state_checkpoint_bytes. */
 struct checkpoint {
     int64_t n;
     int refs;
@@ -45,7 +45,7 @@ struct conversation {
     size_t n_place, place_room;
     struct prefix_mark *whole;       /* idle only: as it stands */
     size_t number;                   /* idle only: among the keep's */
-    double last_used;                /* os/clock.h */
+    double last_used;                /* config->clock */
 };
 
 struct keep;
@@ -56,7 +56,9 @@ struct keep_config {
     struct ops *ops;
     int64_t max_tokens;              /* of one conversation */
     int64_t budget;                  /* bytes of all of them */
+    int64_t every;                   /* tokens between checkpoints that are kept for good */
     _Atomic int64_t *used;
+    double (*clock)(void);           /* seconds; NULL: os/clock.h */
 };
 
 enum sluice_status keep_open(const struct keep_config *config, struct keep **out,
@@ -84,9 +86,13 @@ bool keep_make_room(struct keep *k, int64_t bytes);
 /* Appends a token. */
 enum sluice_status conversation_add(struct conversation *c, int32_t id, struct sluice_error *err);
 /* Takes a checkpoint at kv->n_tokens, unless there is one or no room for it; the store gets what
- * keep_return gives it. */
+ * keep_return gives it. Of checkpoints elsewhere than at multiples of config->every only the last
+ * few stay. */
 enum sluice_status keep_checkpoint(struct keep *k, struct conversation *c,
                                    struct sluice_error *err);
+/* After a token of an answer: the same at multiples of config->every; and, for memory only, where a
+ * checkpoint is smallest, so that a state near the end costs the store little. */
+enum sluice_status keep_pass(struct keep *k, struct conversation *c, struct sluice_error *err);
 /* Gives up its checkpoints, for their memory. */
 void conversation_trim(struct keep *k, struct conversation *c);
 void conversation_free(struct keep *k, struct conversation *c);   /* accepts NULL */

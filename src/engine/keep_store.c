@@ -33,11 +33,16 @@ static size_t state_bytes(const struct keep_store *k, int64_t n)
     return kv_state_checkpoint_bytes(k->layout, n) + rest_bytes(k, n);
 }
 
-/* Room for a page or the state at n; the caller frees. */
-static uint8_t *scratch_for(const struct keep_store *k, int64_t n)
+int64_t keep_store_credit(const struct keep_store *k)
 {
-    size_t state = state_bytes(k, n), page = k->layout->page_bytes;
-    return malloc(state > page ? state : page);
+    enum { STATES = 4 };
+    return STATES * (int64_t)k->layout->fixed_bytes;
+}
+
+/* Room for a page or any state; the caller frees. */
+static uint8_t *scratch_for(const struct keep_store *k)
+{
+    return malloc(k->layout->fixed_bytes + k->layout->page_bytes);
 }
 
 /* False: not all pages are kept. */
@@ -53,43 +58,60 @@ static bool put_pages(struct keep_store *k, const struct conversation *c,
         kv_state_page_read(c->kv, j, scratch);
         if (!k->sink->put_page(k->sink->ctx, &page, scratch, (size_t)page_bytes))
             return false;
-        k->credit += page_bytes / 5;
-        k->credit = k->credit < KEEP_STORE_CREDIT ? k->credit : KEEP_STORE_CREDIT;
+        k->credit += page_bytes / 10;
+        k->credit = k->credit < keep_store_credit(k) ? k->credit : keep_store_credit(k);
     }
     return true;
 }
 
-/* Would a state at n be put? chain: the keys of its pages. */
-static bool worth(const struct keep_store *k, const struct conversation *c,
-                  const struct page_key *chain, bool leaving)
+/* Is the state at n tokens to be put, when the longest that is kept has `best`? */
+static bool worth(const struct keep_store *k, int64_t n, int64_t best, bool leaving)
 {
-    enum { HARDLY = 64, MUCH = 1024 };
-    int64_t n = c->kv->n_tokens, bytes = (int64_t)state_bytes(k, n);
-    bool plenty = k->credit - bytes >= KEEP_STORE_CREDIT / 2;
-    if (plenty)
-        return true;
-    if (!leaving && k->credit < bytes)
+    if (n <= best)
         return false;
-    struct page_checkpoint best = {.n = 0};
-    if (!k->sink->find(k->sink->ctx, chain, c->ids, (size_t)n, &best))
-        best.n = 0;
-    return n - best.n >= (leaving ? HARDLY : MUCH);
+    int64_t left = k->credit - (int64_t)state_bytes(k, n);
+    if (left >= keep_store_credit(k) / 2)
+        return true;
+    return n - best >= k->every && (leaving || left >= 0);
+}
+
+/* A checkpoint that is put instead of the state at the end; NULL: none is near and small. */
+static const struct checkpoint *smaller(const struct keep_store *k, const struct conversation *c)
+{
+    int64_t n = c->kv->n_tokens;
+    size_t most = kv_state_checkpoint_bytes(k->layout, n) / 3 * 2;
+    for (size_t i = c->n_place; i-- > 0;) {
+        const struct checkpoint *p = c->place[i].checkpoint;
+        if (n - p->n >= KEEP_STORE_STRIDE)
+            break;
+        if (p->size <= most)
+            return p;
+    }
+    return NULL;
 }
 
 static void put_state(struct keep_store *k, const struct conversation *c,
                       const struct page_key *chain, uint8_t *scratch, bool leaving)
 {
-    int64_t n = c->kv->n_tokens;
+    const struct checkpoint *p = smaller(k, c);
+    int64_t n = p ? p->n : c->kv->n_tokens;
     int32_t pages = (int32_t)(n / PAGE_SINK_TOKENS);
     const int32_t *tail = c->ids + (int64_t)pages * PAGE_SINK_TOKENS;
-    struct page_checkpoint at = {.parent = chain[pages], .n = n};
+    struct page_checkpoint at = {.parent = chain[pages], .n = n}, best = {.n = 0};
     at.key = page_key_next(at.parent, tail, (size_t)(n % PAGE_SINK_TOKENS));
-    if (k->sink->has_checkpoint(k->sink->ctx, at.key) || !worth(k, c, chain, leaving))
+    bool found = k->sink->find(k->sink->ctx, chain, c->ids, (size_t)c->kv->n_tokens, &best);
+    if (!worth(k, n, found ? best.n : 0, leaving)) {
+        if (found)
+            k->sink->has_checkpoint(k->sink->ctx, best.key); /* it is in use: not to be given up */
         return;
-    kv_state_checkpoint_read(c->kv, scratch);
+    }
+    size_t first = kv_state_checkpoint_bytes(k->layout, n);
+    if (p)
+        memcpy(scratch, p->bytes, p->size);
+    else
+        kv_state_checkpoint_read(c->kv, scratch);
     if (rest_bytes(k, n))
-        kv_state_rows_read(c->kv, pages, n % PAGE_SINK_TOKENS,
-                           scratch + kv_state_checkpoint_bytes(k->layout, n));
+        kv_state_rows_read(c->kv, pages, n % PAGE_SINK_TOKENS, scratch + first);
     if (k->sink->put_checkpoint(k->sink->ctx, &at, tail, scratch, state_bytes(k, n)))
         k->credit -= (int64_t)state_bytes(k, n);
 }
@@ -101,7 +123,7 @@ void keep_store_put(struct keep_store *k, const struct conversation *c, bool lea
     int64_t n = c->kv->n_tokens;
     int32_t pages = (int32_t)(n / PAGE_SINK_TOKENS);
     struct page_key *chain = chain_of(k->root, c->ids, (size_t)n);
-    uint8_t *scratch = scratch_for(k, n);
+    uint8_t *scratch = scratch_for(k);
     if (chain && scratch && put_pages(k, c, chain, pages, scratch))
         put_state(k, c, chain, scratch, leaving);
     free(chain);
@@ -136,7 +158,7 @@ enum sluice_status keep_store_get(const struct keep_store *k, const struct page_
     int64_t n = at->n;
     int32_t pages = (int32_t)(n / PAGE_SINK_TOKENS);
     struct page_key *chain = chain_of(k->root, c->ids, (size_t)n);
-    uint8_t *bytes = scratch_for(k, n);
+    uint8_t *bytes = scratch_for(k);
     enum sluice_status st = chain && bytes ? SLUICE_OK : SLUICE_ERR_NOMEM;
     if (st == SLUICE_OK)
         st = kv_state_reserve(c->kv, n, NULL);

@@ -3,11 +3,12 @@
  *
  * What is written: whole pages at once, since each is written but once. A state, by contrast, is as
  * large as the rows of thousands of tokens, and the next one makes it nearly worthless. So states
- * live on credit: each page adds a fifth of its size, and a state is put while the credit covers
- * it; once half the first credit is gone, only where it saves enough tokens from being read again.
- * A conversation that leaves memory is saved beyond the credit, unless that would save next to
- * nothing; the debt is paid by later pages. Thus all states together are about a fifth of the
- * pages.
+ * live on credit, a tenth of the pages, and have some to begin with. While half of that is there a
+ * state is put after every prompt and answer; below it, where it saves config->every tokens or more
+ * from being read again. So is, beyond the credit, the state of a conversation that leaves memory:
+ * it is never further from one on disk than from a checkpoint in memory. Where a checkpoint shortly
+ * before the end is much smaller than the state at the end, it is put instead: fewer than
+ * KEEP_STORE_STRIDE tokens are then read again.
  *
  * Threads: the scheduler's. */
 #ifndef SLUICE_ENGINE_KEEP_STORE_H
@@ -15,16 +16,21 @@
 
 #include "engine/keep.h"
 
-#define KEEP_STORE_CREDIT ((int64_t)32 << 20)    /* bytes, at first and at most */
+/* Where checkpoints are smallest: multiples of the largest ratio of compression. */
+#define KEEP_STORE_STRIDE 128
 
 struct keep_store {
     const struct kv_layout *layout;
     const struct page_sink *sink;    /* or NULL */
     struct page_key root;            /* of its keys */
+    int64_t every;                   /* as in keep_config */
     int64_t credit;                  /* bytes of states */
 };
 
-/* Gives the sink the pages it lacks, and the state at kv->n_tokens if it is worth it. leaving: the
+/* What the credit is at first, and at most: some states. */
+int64_t keep_store_credit(const struct keep_store *k);
+/* Gives the sink the pages it lacks, and the state at kv->n_tokens or shortly before it if it is
+ * worth it. leaving: the
  * conversation will not be in memory any more. */
 void keep_store_put(struct keep_store *k, const struct conversation *c, bool leaving);
 /* The longest stored prefix of ids[0 .. n). */

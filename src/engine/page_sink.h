@@ -75,6 +75,7 @@ struct page_sink {
     bool (*put_page)(void *ctx, const struct page_link *page, const void *bytes, size_t n);
     bool (*put_checkpoint)(void *ctx, const struct page_checkpoint *at, const int32_t *tail,
                            const void *bytes, size_t n);
+    /* What is asked for counts as used. */
     bool (*has_page)(void *ctx, struct page_key key);
     bool (*has_checkpoint)(void *ctx, struct page_key key);
     /* The longest checkpoint that is a prefix of ids[0 .. n) and whose pages are there; chain[i]

@@ -90,16 +90,19 @@ static enum sluice_status budget(struct sluice *e, struct sluice_error *err)
     struct sluice_info *info = &e->info;
     int64_t available = memory_available();
     int64_t weights = least(info->weight_bytes, available / 2);
-    int64_t one = conversation_bytes(e, info->context);
+    int64_t together = e->options.all_at_once ? info->max_requests : 1;
+    int64_t need = together * conversation_bytes(e, info->context);
     int64_t left = available - weights - info->step_bytes;
-    info->kv_budget = e->options.kv_bytes ? e->options.kv_bytes : most(left / 2, least(one, left));
-    FAIL_IF(info->kv_budget < one || left < one, err, SLUICE_ERR_NOMEM,
-            "a conversation of %lld tokens needs %.0f MiB, but only %.0f MiB can be given to "
+    info->kv_budget = e->options.kv_bytes ? e->options.kv_bytes : most(left / 2, least(need, left));
+    FAIL_IF(info->kv_budget < need || left < need, err, SLUICE_ERR_NOMEM,
+            "%lld conversation%s of %lld tokens %s %.0f MiB, but only %.0f MiB can be given to "
             "conversations: %.0f MiB available - %.0f MiB weights - %.0f MiB for steps of %d rows "
-            "= %.0f MiB%s; ask for a smaller context",
-            (long long)info->context, (double)one / MIB, (double)info->kv_budget / MIB,
+            "= %.0f MiB%s; ask for a smaller context%s",
+            (long long)together, together == 1 ? "" : "s", (long long)info->context,
+            together == 1 ? "needs" : "need", (double)need / MIB, (double)info->kv_budget / MIB,
             (double)available / MIB, (double)weights / MIB, (double)info->step_bytes / MIB,
-            e->max_rows, (double)left / MIB, e->options.kv_bytes ? ", limit set by option" : "");
+            e->max_rows, (double)left / MIB, e->options.kv_bytes ? ", limit set by option" : "",
+            together == 1 ? "" : " or fewer at once");
     e->weights_fit = info->weight_bytes <= available - info->kv_budget - info->step_bytes;
     return SLUICE_OK;
 }

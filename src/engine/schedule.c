@@ -10,6 +10,9 @@
 
 #define QUEUE_MAX 65536
 
+/* What the thread spends time on beside its own work. */
+enum spent { SPENT_MODEL, SPENT_KEEP, SPENT_CALLER, SPENT_KINDS };
+
 struct schedule {
     /* set once */
     struct sluice *e;
@@ -21,6 +24,7 @@ struct schedule {
     int32_t n_running;
     float *logits;                   /* [V] of one row */
     double decode_s, row_s;          /* of a step without prompts; of one prompt row; measured */
+    double spent[SPENT_KINDS];       /* seconds since the loop last began */
     struct batch_span *span;         /* this step's, [max_requests] */
     int32_t *token, *logit_row;      /* [max_rows], [max_requests] */
     /* under lock */
@@ -68,6 +72,50 @@ static void unqueue(struct schedule *s, size_t i)
     memmove(s->queue + i, s->queue + i + 1, (s->n_queue - i) * sizeof *s->queue);
 }
 
+/* ---- time ---- */
+
+static void spend(struct schedule *s, enum spent what, double since)
+{
+    s->spent[what] += clock_seconds() - since;
+}
+
+/* After one time round the loop, which began at `began`. */
+static void account(struct schedule *s, double began)
+{
+    double own = clock_seconds() - began;
+    for (int i = 0; i < SPENT_KINDS; i++)
+        own -= s->spent[i];
+    pthread_mutex_lock(&s->lock);
+    s->stats.keep_s += s->spent[SPENT_KEEP];
+    s->stats.schedule_s += own;
+    pthread_mutex_unlock(&s->lock);
+    memset(s->spent, 0, sizeof s->spent);
+}
+
+static void tell(struct schedule *s, const struct sluice_request *r,
+                 const struct sluice_event *event)
+{
+    double began = clock_seconds();
+    if (r->generate.on_event)
+        r->generate.on_event(r->generate.ctx, event);
+    spend(s, SPENT_CALLER, began);
+}
+
+static void give_back(struct schedule *s, struct conversation *c)
+{
+    double began = clock_seconds();
+    keep_return(s->keep, c);
+    spend(s, SPENT_KEEP, began);
+}
+
+static bool make_room(struct schedule *s, int64_t bytes)
+{
+    double began = clock_seconds();
+    bool fits = keep_make_room(s->keep, bytes);
+    spend(s, SPENT_KEEP, began);
+    return fits;
+}
+
 /* ---- the end of a request ---- */
 
 /* Delivers DONE; afterwards the request belongs to whoever holds the handle. */
@@ -81,7 +129,8 @@ static void finish(struct schedule *s, struct sluice_request *r, enum sluice_fin
     r->usage.prefill_s = read - began;
     r->usage.decode_s = now - read;
     generate_done(&r->generate, how, r->usage, error);
-    keep_return(s->keep, r->c);
+    spend(s, SPENT_CALLER, now);
+    give_back(s, r->c);
     r->c = NULL;
     pthread_mutex_lock(&s->lock);
     r->state = REQUEST_DONE;
@@ -158,7 +207,10 @@ static struct sluice_request *queue_head(struct schedule *s)
 static enum sluice_status start(struct schedule *s, struct sluice_request *r,
                                 struct sluice_error *err)
 {
-    TRY(keep_start(s->keep, r->ids, r->n_ids, &r->c, err));
+    double began = clock_seconds();
+    enum sluice_status st = keep_start(s->keep, r->ids, r->n_ids, &r->c, err);
+    spend(s, SPENT_KEEP, began);
+    TRY(st);
     int64_t cached = r->c->kv->n_tokens;
     if (!r->admitted) {
         r->admitted = clock_seconds();
@@ -174,7 +226,7 @@ static void admit(struct schedule *s)
 {
     for (struct sluice_request *r; s->n_running < s->e->info.max_requests && (r = queue_head(s));) {
         /* With nobody running it is admitted all the same: submission checked that it can fit. */
-        if (!keep_make_room(s->keep, admission_bytes(s, r)) && s->n_running > 0)
+        if (!make_room(s, admission_bytes(s, r)) && s->n_running > 0)
             return;
         pthread_mutex_lock(&s->lock);
         /* One of higher priority may have come in before it meanwhile. */
@@ -205,8 +257,7 @@ static void report_queue(struct schedule *s)
             continue;
         r->place = (int32_t)i;
         struct sluice_event event = {.kind = SLUICE_EVENT_QUEUED, .text = "", .n = (int64_t)i};
-        if (r->generate.on_event)
-            r->generate.on_event(r->generate.ctx, &event);
+        tell(s, r, &event);
     }
 }
 
@@ -226,7 +277,7 @@ static void preempt(struct schedule *s, struct sluice_request *r)
     r->ids = ids;
     r->n_ids = c->n_ids;
     r->c = NULL;
-    keep_return(s->keep, c);
+    give_back(s, c);
     pthread_mutex_lock(&s->lock);
     enum sluice_status st = enqueue(s, r, &err);
     pthread_mutex_unlock(&s->lock);
@@ -320,13 +371,13 @@ static int64_t growth(const struct schedule *s)
 static int32_t plan_step(struct schedule *s)
 {
     int32_t n = plan_rows(s);
-    while (s->n_running > 1 && !keep_make_room(s->keep, growth(s))) {
+    while (s->n_running > 1 && !make_room(s, growth(s))) {
         struct sluice_request *youngest = s->running[s->n_running - 1];
         remove_running(s, s->n_running - 1);
         preempt(s, youngest);
         n = plan_rows(s);
     }
-    if (s->n_running == 1 && !keep_make_room(s->keep, growth(s)))
+    if (s->n_running == 1 && !make_room(s, growth(s)))
         conversation_trim(s->keep, s->running[0]->c);
     return n;
 }
@@ -366,25 +417,31 @@ static void measure(struct schedule *s, const struct batch *b, double seconds)
     pthread_mutex_unlock(&s->lock);
 }
 
-static void report_prefill(const struct sluice_request *r)
+static void report_prefill(struct schedule *s, const struct sluice_request *r)
 {
     int64_t n = r->c->kv->n_tokens, total = (int64_t)r->n_prompt;
     struct sluice_event event = {
         .kind = SLUICE_EVENT_PREFILL, .text = "", .n = n < total ? n : total, .total = total,
         .cached = r->usage.cached};
-    if (r->generate.on_event)
-        r->generate.on_event(r->generate.ctx, &event);
+    tell(s, r, &event);
 }
 
 static enum sluice_status after_rows(struct schedule *s, struct sluice_request *r,
                                      struct sluice_error *err)
 {
-    if (r->rows == 0 || r->first)
+    if (r->rows == 0)
         return SLUICE_OK;
-    report_prefill(r);
+    if (!r->first)
+        report_prefill(s, r);
     int64_t n = r->c->kv->n_tokens;
     bool due = n % s->e->checkpoint == 0 || n == (int64_t)r->n_prompt - 1;
-    return due && n > 0 ? keep_checkpoint(s->keep, r->c, err) : SLUICE_OK;
+    if (n == 0 || (!due && !r->first))
+        return SLUICE_OK;
+    double began = clock_seconds();
+    enum sluice_status st = r->first ? keep_pass(s->keep, r->c, err)
+                                     : keep_checkpoint(s->keep, r->c, err);
+    spend(s, SPENT_KEEP, began);
+    return st;
 }
 
 /* Samples and takes the next token. *ended: the request is complete. */
@@ -418,8 +475,10 @@ static void after_step(struct schedule *s)
         enum sluice_finish how = SLUICE_FINISH_STOP;
         bool ended = false;
         enum sluice_status st = after_rows(s, r, &err);
+        double began = clock_seconds();
         if (st == SLUICE_OK)
             st = next_token(s, r, &ended, &how, &err);
+        spend(s, SPENT_CALLER, began);
         if (st == SLUICE_OK && !ended) {
             i++;
             continue;
@@ -454,12 +513,14 @@ static void step(struct schedule *s)
     struct sluice_error err;
     plan_step(s);
     fill_batch(s, &b);
+    double asked = clock_seconds();
     turn_take(&s->e->turn);
     double began = clock_seconds();
     enum sluice_status st = forward(s->e->run, &b, &err);
     if (st == SLUICE_OK && b.n_logits > 0)
         model_run_logits(s->e->run, 0, 1, s->logits); /* waits, so that the time is the step's */
     double seconds = clock_seconds() - began;
+    spend(s, SPENT_MODEL, asked);
     if (st == SLUICE_OK) {
         measure(s, &b, seconds);
         after_step(s);
@@ -491,11 +552,13 @@ static void *loop(void *arg)
 {
     struct schedule *s = arg;
     while (wait_for_work(s)) {
+        double began = clock_seconds();
         drop_cancelled(s);
         admit(s);
         report_queue(s);
         if (s->n_running > 0)
             step(s);
+        account(s, began);
     }
     drop_cancelled(s);
     return NULL;
@@ -513,7 +576,7 @@ static enum sluice_status alloc_step(struct schedule *s, struct sluice_error *er
     FAIL_IF(!ok, err, SLUICE_ERR_NOMEM, "out of memory for the scheduler");
     struct keep_config config = {
         .layout = &s->e->layout, .ops = &s->e->ops, .max_tokens = s->e->info.context,
-        .budget = s->e->info.kv_budget, .used = &s->e->kv_used};
+        .budget = s->e->info.kv_budget, .every = s->e->checkpoint, .used = &s->e->kv_used};
     return keep_open(&config, &s->keep, err);
 }
 

@@ -15,7 +15,12 @@
 #include "os/clock.h"
 #include "os/file.h"
 
-struct store_io store_io = {file_write_exact, fsync, clock_seconds, (size_t)512 << 20};
+static int64_t now(void)
+{
+    return (int64_t)time(NULL);
+}
+
+struct store_io store_io = {file_write_exact, fsync, clock_seconds, now, (size_t)512 << 20};
 
 void store_log(const struct kvstore *s, enum sluice_log_level level, const char *fmt, ...)
 {
@@ -27,11 +32,6 @@ void store_log(const struct kvstore *s, enum sluice_log_level level, const char 
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
     s->o.log(s->o.log_ctx, level, text);
-}
-
-int64_t store_now(void)
-{
-    return (int64_t)time(NULL);
 }
 
 const char *store_suffix(const struct record *r)
@@ -105,48 +105,112 @@ enum sluice_status store_write(struct kvstore *s, const struct record *r, const 
     return st;
 }
 
-enum sluice_status store_read(const char *path, char **bytes, size_t *n, struct sluice_error *err)
+/* ---- reading ---- */
+
+/* A record that is being read. */
+struct reading {
+    int fd;
+    struct record_header h;
+    uint8_t head[RECORD_HEADER_BYTES + PAGE_SINK_TOKENS * sizeof(int32_t)];
+};
+
+static enum sluice_status read_head(struct reading *r, const char *path,
+                                    const struct page_identity *identity, struct sluice_error *err)
 {
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    r->fd = open(path, O_RDONLY | O_CLOEXEC);
     int error = errno;
-    bool later = fd < 0 && (error == EMFILE || error == ENFILE || error == ENOMEM);
-    FAIL_IF(fd < 0, err, later ? SLUICE_ERR_NOMEM : SLUICE_ERR_IO, "cannot open: %s",
+    bool later = r->fd < 0 && (error == EMFILE || error == ENFILE || error == ENOMEM);
+    FAIL_IF(r->fd < 0, err, later ? SLUICE_ERR_NOMEM : SLUICE_ERR_IO, "cannot open: %s",
             strerror(error));
-    bool fits = fstat(fd, &st) == 0 && st.st_size >= RECORD_HEADER_BYTES &&
-                (uint64_t)st.st_size <= 2 * (uint64_t)RECORD_MAX_BYTES;
-    char *file = fits ? malloc((size_t)st.st_size) : NULL;
-    enum sluice_status status = SLUICE_OK;
-    if (!fits)
-        status = status_fail(err, SLUICE_ERR_FORMAT, -1, "a file of this size is no record");
-    else if (!file)
-        status = status_fail(err, SLUICE_ERR_NOMEM, -1, "out of memory for a record");
-    else
-        status = file_read_exact(fd, file, (size_t)st.st_size, 0, err);
-    close(fd);
-    if (status != SLUICE_OK) {
-        free(file);
-        return status;
-    }
-    *bytes = file;
-    *n = (size_t)st.st_size;
+    FAIL_IF(fstat(r->fd, &st) != 0, err, SLUICE_ERR_IO, "cannot read: %s", strerror(errno));
+    size_t there = st.st_size < (off_t)sizeof r->head ? (size_t)st.st_size : sizeof r->head;
+    TRY(file_read_exact(r->fd, r->head, there, 0, err));
+    TRY(record_check(r->head, there, identity, &r->h, err));
+    FAIL_IF(record_bytes(&r->h) != (uint64_t)st.st_size, err, SLUICE_ERR_FORMAT,
+            "expected a file of %llu bytes, found %lld", (unsigned long long)record_bytes(&r->h),
+            (long long)st.st_size);
     return SLUICE_OK;
+}
+
+/* The payload into out [n]; stored as it is, it is read right there. */
+static enum sluice_status read_payload(const struct reading *r, void *out, size_t n,
+                                       struct sluice_error *err)
+{
+    size_t stored = (size_t)r->h.packed_bytes;
+    bool plain = stored == r->h.raw_bytes && stored == n;
+    void *bytes = plain ? out : malloc(stored + 1);
+    FAIL_IF(!bytes, err, SLUICE_ERR_NOMEM, "out of memory for a record of %zu bytes", stored);
+    enum sluice_status st =
+        file_read_exact(r->fd, bytes, stored, record_head_bytes(&r->h), err);
+    struct record_file file = {r->head, bytes, stored};
+    if (st == SLUICE_OK)
+        st = record_unpack(&file, &r->h, out, n, err);
+    if (!plain)
+        free(bytes);
+    return st;
+}
+
+static void close_reading(struct reading *r)
+{
+    if (r->fd >= 0)
+        close(r->fd);
+}
+
+/* A whole record under a name that is not its own must not be served as another. */
+static enum sluice_status check_same(const struct record_header *h, const struct record *r,
+                                     struct sluice_error *err)
+{
+    FAIL_IF(h->kind != r->kind || h->n != r->n || !page_key_same(h->key, r->key) ||
+                !page_key_same(h->parent, r->parent),
+            err, SLUICE_ERR_FORMAT, "expected the record that the name says, found another");
+    return SLUICE_OK;
+}
+
+enum sluice_status store_read(const struct kvstore *s, const struct record *r, void *bytes,
+                              size_t n, struct sluice_error *err)
+{
+    struct reading reading;
+    char path[4096];
+    store_path(s, r, store_suffix(r), path);
+    enum sluice_status st = read_head(&reading, path, &s->o.identity, err);
+    if (st == SLUICE_OK)
+        st = check_same(&reading.h, r, err);
+    if (st == SLUICE_OK)
+        st = read_payload(&reading, bytes, n, err);
+    close_reading(&reading);
+    return st;
+}
+
+enum sluice_status store_read_head(const char *path, struct record_header *h, int32_t *ids,
+                                   struct sluice_error *err)
+{
+    struct reading reading;
+    enum sluice_status st = read_head(&reading, path, NULL, err);
+    if (st == SLUICE_OK)
+        st = record_check_key(reading.head, &reading.h, err);
+    if (st == SLUICE_OK) {
+        *h = reading.h;
+        record_read_ids(reading.head, h, ids);
+    }
+    close_reading(&reading);
+    return st;
 }
 
 enum sluice_status store_check_deep(const char *path, struct record_header *h,
                                     struct sluice_error *err)
 {
-    char *file;
-    size_t n;
-    TRY(store_read(path, &file, &n, err));
-    enum sluice_status st = record_check_all(file, n, NULL, h, err);
-    void *payload = st == SLUICE_OK ? malloc(h->raw_bytes + 1) : NULL;
+    struct reading reading;
+    enum sluice_status st = read_head(&reading, path, NULL, err);
+    if (st == SLUICE_OK)
+        *h = reading.h;
+    void *payload = st == SLUICE_OK ? malloc(reading.h.raw_bytes + 1) : NULL;
     if (payload)
-        st = record_unpack(file, n, NULL, payload, h->raw_bytes, err);
+        st = read_payload(&reading, payload, reading.h.raw_bytes, err);
     else if (st == SLUICE_OK)
         st = status_fail(err, SLUICE_ERR_NOMEM, -1, "out of memory for a payload");
     free(payload);
-    free(file);
+    close_reading(&reading);
     return st;
 }
 

@@ -11,7 +11,7 @@ struct index_family {
     struct index_entry *parent;      /* NULL: a root, or not there */
     struct index_entry *first;
     uint32_t *tails;                 /* NULL while it has no checkpoint */
-    size_t n_checkpoint;
+    size_t n_checkpoint, n_page;
     struct index_family *next;       /* in the bucket */
 };
 
@@ -126,10 +126,12 @@ const uint32_t *index_tails(const struct index *x, struct page_key parent)
 
 double index_rank(const struct index_entry *e)
 {
-    enum { DAY = 86400 };
-    if (e->r.kind != RECORD_CHECKPOINT)
-        return -INFINITY;
-    return (double)e->last_use + DAY * log2(((double)e->r.n + 1) / ((double)e->bytes + 1));
+    enum { HOUR = 3600, PASSED = 24, DOUBLED = 6, PAGE_WORTH = 4096 };
+    double hours = 0;
+    if (e->r.kind == RECORD_CHECKPOINT)
+        hours = e->among && e->among->n_page ? -PASSED
+                                             : DOUBLED * log2((double)e->r.n / PAGE_WORTH);
+    return (double)e->last_use + HOUR * hours;
 }
 
 static void heap_set(struct index *x, size_t i, struct index_entry *e)
@@ -217,6 +219,14 @@ static struct index_family *family_of(struct index *x, const struct record *r)
     return f;
 }
 
+/* The first page of a family has come, or the last has gone: its states' ranks change. */
+static void rank_states(struct index *x, struct index_family *f)
+{
+    for (struct index_entry *e = f->n_checkpoint ? f->first : NULL; e; e = e->next)
+        if (e->r.kind == RECORD_CHECKPOINT)
+            heap_update(x, e);
+}
+
 static void join_family(struct index *x, struct index_family *f, struct index_entry *e)
 {
     e->among = f;
@@ -227,6 +237,8 @@ static void join_family(struct index *x, struct index_family *f, struct index_en
     if (e->r.kind == RECORD_CHECKPOINT) {
         f->tails[e->r.n % PAGE_SINK_TOKENS]++;
         f->n_checkpoint++;
+    } else if (f->n_page++ == 0) {
+        rank_states(x, f);
     }
     if (f->parent && !f->parent->below) {
         f->parent->below = f;
@@ -259,6 +271,8 @@ static void leave_family(struct index *x, struct index_entry *e)
     if (e->r.kind == RECORD_CHECKPOINT) {
         f->tails[e->r.n % PAGE_SINK_TOKENS]--;
         f->n_checkpoint--;
+    } else if (--f->n_page == 0) {
+        rank_states(x, f);
     }
     if (f->n_checkpoint == 0) {
         free(f->tails);

@@ -60,8 +60,11 @@ void index_release(struct index *x);
 
 /* The entry to give up first among those that nothing depends on; NULL if there are none. */
 struct index_entry *index_worst(const struct index *x);
-/* Seconds since the epoch: last use, and a day more for each doubling of the tokens that the entry
- * saves per byte. The larger, the longer it stays; pages by themselves save nothing. */
+/* Seconds since the epoch; the larger, the longer it stays. A page: its last use. A state: six
+ * hours more for each doubling of its tokens from 4,096 on (what they cost to read again grows with
+ * the model, and so do its records); or a day less, if pages go beyond it: then a later state of
+ * most likely the same conversation does too. What many share stays: only what has no children is
+ * given up. */
 double index_rank(const struct index_entry *entry);
 
 /* Removes an entry and all that depends on it, children first; fn, if not NULL, sees each before it

@@ -44,6 +44,7 @@ struct kvstore_stats {
     int64_t bytes;               /* on disk */
     /* records since the start: saved; not saved; found harmed; given up for the budget */
     int64_t written, dropped, removed, evicted;
+    int64_t written_bytes;       /* of the files of those that were saved */
 };
 void kvstore_stats(struct kvstore *s, struct kvstore_stats *out);   /* any thread */
 

@@ -11,28 +11,19 @@ struct listing {
     void *ctx;
 };
 
-static enum sluice_status check_header(const char *path, struct record_header *h,
-                                       struct sluice_error *err)
-{
-    char *file;
-    size_t n;
-    TRY(store_read(path, &file, &n, err));
-    enum sluice_status st = record_check(file, n, NULL, h, err);
-    free(file);
-    return st;
-}
-
 static void list_file(void *ctx, const char *path)
 {
     const struct listing *l = ctx;
     struct stat st;
     struct record_header h = {0};
     struct sluice_error err = {0};
+    int32_t ids[PAGE_SINK_TOKENS];
     if (strcmp(strrchr(path, '.'), ".tmp") == 0 || stat(path, &st) != 0)
         return;
     struct kvstore_item item = {
         .path = path, .bytes = st.st_size, .last_use = (int64_t)st.st_mtime};
-    item.status = l->deep ? store_check_deep(path, &h, &err) : check_header(path, &h, &err);
+    item.status = l->deep ? store_check_deep(path, &h, &err)
+                          : store_read_head(path, &h, ids, &err);
     item.identity = h.identity;
     item.checkpoint = h.kind == RECORD_CHECKPOINT;
     item.n = h.n;

@@ -31,35 +31,19 @@ static void discard(struct kvstore *s, const char *path, const char *why)
         unlink(path);
 }
 
-static enum sluice_status read_header(const char *path, struct record_header *h, struct stat *st,
-                                      struct sluice_error *err)
-{
-    uint8_t bytes[RECORD_HEADER_BYTES];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : pread(fd, bytes, sizeof bytes, 0);
-    bool stated = fd >= 0 && fstat(fd, st) == 0;
-    int error = errno;
-    if (fd >= 0)
-        close(fd);
-    FAIL_IF(n < 0 || !stated, err, SLUICE_ERR_IO, "cannot read: %s", strerror(error));
-    TRY(record_check(bytes, (size_t)n, NULL, h, err));
-    FAIL_IF((uint64_t)st->st_size != record_bytes(h), err, SLUICE_ERR_FORMAT,
-            "expected a file of %llu bytes, found %lld", (unsigned long long)record_bytes(h),
-            (long long)st->st_size);
-    return SLUICE_OK;
-}
-
 static void load_record(struct loading *l, const char *path)
 {
     struct kvstore *s = l->s;
     struct record_header h;
     struct stat st;
     struct sluice_error err;
-    enum sluice_status status = read_header(path, &h, &st, &err);
+    int32_t ids[PAGE_SINK_TOKENS];
+    if (stat(path, &st) != 0)
+        return; /* gone meanwhile */
+    enum sluice_status status = l->deep ? store_check_deep(path, &h, &err)
+                                        : store_read_head(path, &h, ids, &err);
     if (status == SLUICE_ERR_IO)
-        return; /* gone meanwhile, or not ours to read */
-    if (status == SLUICE_OK && l->deep)
-        status = store_check_deep(path, &h, &err);
+        return; /* not ours to read */
     struct index_entry e = {0};
     if (status == SLUICE_OK) {
         char name[4096];

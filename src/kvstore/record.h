@@ -9,11 +9,11 @@
  *   64      16    parent: key of the page before, or the root
  *   80      8     i64 tokens up to a checkpoint; 0 for a page
  *   88      8     u64 bytes of the payload
- *   96      8     u64 bytes of the payload as stored (zstd)
- *   104     16    xxh3-128 of all that follows the header
+ *   96      8     u64 bytes of the payload as stored
+ *   104     16    xxh3-128 of the stored payload
  *   120     8     xxh3-64 of the 120 bytes before
  *   128           i32 ids: those of the page, or those of a checkpoint after the last whole page
- *                 the stored payload
+ *                 the stored payload: as it is where both sizes are the same, else a zstd frame
  *
  * Nothing of a file is believed before its checksum; the key must be that of the parent and the ids
  * (engine/page_sink.h), so that a record cannot stand for other tokens than its own. Threads: no
@@ -70,19 +70,30 @@ enum sluice_status record_pack(const struct record *r, const struct page_identit
  * identity is not NULL, that. SLUICE_ERR_FORMAT says what was expected and found. */
 enum sluice_status record_check(const void *bytes, size_t n, const struct page_identity *identity,
                                 struct record_header *out, struct sluice_error *err);
-/* Bytes of the whole file of a checked header. */
+/* Bytes before the stored payload, and of the whole file, of a checked header. */
+size_t record_head_bytes(const struct record_header *h);
 uint64_t record_bytes(const struct record_header *h);
-/* Checks a whole file but for what is in its packed payload. */
-enum sluice_status record_check_all(const void *bytes, size_t n,
-                                    const struct page_identity *identity,
-                                    struct record_header *out, struct sluice_error *err);
-/* Checks that the key follows from the parent and the ids; only header and ids are looked at. */
-enum sluice_status record_check_key(const void *bytes, const struct record_header *h,
+
+/* A file as it was read: its head (record_head_bytes), and the rest. */
+struct record_file {
+    const void *head, *stored;
+    size_t n_stored;
+};
+/* Checks that the key follows from the parent and the ids; h is head's, checked. */
+enum sluice_status record_check_key(const void *head, const struct record_header *h,
                                     struct sluice_error *err);
-/* The ids [record_ids] of a file, which are right once record_check_key has said so. */
-void record_read_ids(const void *bytes, const struct record_header *h, int32_t *ids);
-/* Checks a whole file and unpacks its payload into out [room], which it must fill exactly. */
-enum sluice_status record_unpack(const void *bytes, size_t n, const struct page_identity *identity,
+/* The ids [record_ids], which are right once record_check_key has said so. */
+void record_read_ids(const void *head, const struct record_header *h, int32_t *ids);
+/* Checks all but what is in a zstd frame; h is head's, checked. */
+enum sluice_status record_check_body(const struct record_file *file, const struct record_header *h,
+                                     struct sluice_error *err);
+/* Checks all and unpacks the payload into out [room], which it must fill exactly. stored may be out
+ * where the payload is stored as it is. */
+enum sluice_status record_unpack(const struct record_file *file, const struct record_header *h,
                                  void *out, size_t room, struct sluice_error *err);
+
+/* For a whole file in memory [n]: header, and then the two parts. */
+enum sluice_status record_check_file(const void *bytes, size_t n, struct record_header *h,
+                                     struct record_file *file, struct sluice_error *err);
 
 #endif

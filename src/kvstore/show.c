@@ -1,15 +1,10 @@
 /* kvstore/show.c - one kept conversation, put together from its records, for people. */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "kvstore/store_internal.h"
-#include "os/file.h"
 
 struct showing {
     struct kvstore *s;
@@ -32,26 +27,13 @@ static enum sluice_status read_ids(const struct kvstore *s, const struct index_e
                                    struct sluice_error *err)
 {
     char path[4096];
-    uint8_t bytes[RECORD_HEADER_BYTES + PAGE_SINK_TOKENS * sizeof *ids];
-    size_t n = RECORD_HEADER_BYTES + record_ids(e->r.kind, e->r.n) * sizeof *ids;
     store_path(s, &e->r, store_suffix(&e->r), path);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    FAIL_IF(fd < 0, err, SLUICE_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
-    enum sluice_status st = file_read_exact(fd, bytes, n, 0, err);
-    close(fd);
-    if (st == SLUICE_OK)
-        st = record_check(bytes, n, NULL, h, err);
-    if (st == SLUICE_OK && (!page_key_same(h->key, e->r.key) || h->kind != e->r.kind ||
-                            h->n != e->r.n))
+    enum sluice_status st = store_read_head(path, h, ids, err);
+    if (st == SLUICE_OK && (!page_key_same(h->key, e->r.key) || h->n != e->r.n))
         st = status_fail(err, SLUICE_ERR_FORMAT, -1, "changed while it was read");
-    if (st == SLUICE_OK)
-        st = record_check_key(bytes, h, err);
-    if (st != SLUICE_OK) {
+    if (st != SLUICE_OK)
         status_prefix(err, "%s: ", path);
-        return st;
-    }
-    record_read_ids(bytes, h, ids);
-    return SLUICE_OK;
+    return st;
 }
 
 /* The page before an entry, or NULL. */

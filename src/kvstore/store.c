@@ -84,7 +84,7 @@ void kvstore_close(struct kvstore *s)
 static bool sink_put_page(void *ctx, const struct page_link *page, const void *bytes, size_t n)
 {
     struct index_entry e = {
-        .r = {RECORD_PAGE, page->key, page->parent, 0}, .last_use = store_now()};
+        .r = {RECORD_PAGE, page->key, page->parent, 0}, .last_use = store_io.now()};
     return store_put(ctx, &e, page->ids, bytes, n);
 }
 
@@ -94,7 +94,7 @@ static bool sink_put_checkpoint(void *ctx, const struct page_checkpoint *at, con
     struct kvstore *s = ctx;
     struct index_entry e = {
         .r = {RECORD_CHECKPOINT, record_checkpoint_key(at->key), at->parent, at->n},
-        .last_use = store_now()};
+        .last_use = store_io.now()};
     bool kept = store_put(s, &e, tail, bytes, n);
     pthread_mutex_lock(&s->lock);
     index_release(&s->index);
@@ -107,8 +107,10 @@ static bool sink_has_page(void *ctx, struct page_key key)
     struct kvstore *s = ctx;
     pthread_mutex_lock(&s->lock);
     struct index_entry *e = index_find(&s->index, key);
-    if (e)
+    if (e) {
+        index_touch(&s->index, e, store_io.now());
         index_pin(&s->index, e);
+    }
     pthread_mutex_unlock(&s->lock);
     return e != NULL;
 }
@@ -119,7 +121,7 @@ static bool sink_has_checkpoint(void *ctx, struct page_key key)
     pthread_mutex_lock(&s->lock);
     struct index_entry *e = index_find(&s->index, record_checkpoint_key(key));
     if (e)
-        index_touch(&s->index, e, store_now());
+        index_touch(&s->index, e, store_io.now());
     pthread_mutex_unlock(&s->lock);
     return e != NULL;
 }
@@ -165,31 +167,6 @@ static bool sink_find(void *ctx, const struct page_key *chain, const int32_t *id
     return found;
 }
 
-/* A whole record under a name that is not its own must not be served as another. */
-static enum sluice_status check_same(const void *file, const struct record *r,
-                                     struct sluice_error *err)
-{
-    struct record_header h;
-    memcpy(&h, file, sizeof h);
-    FAIL_IF(h.kind != r->kind || h.n != r->n || !page_key_same(h.key, r->key) ||
-                !page_key_same(h.parent, r->parent),
-            err, SLUICE_ERR_FORMAT, "expected the record that the name says, found another");
-    return SLUICE_OK;
-}
-
-static enum sluice_status read_file(struct kvstore *s, const struct record *r, const char *path,
-                                    void *bytes, size_t n, struct sluice_error *err)
-{
-    char *file;
-    size_t size;
-    TRY(store_read(path, &file, &size, err));
-    enum sluice_status st = record_unpack(file, size, &s->o.identity, bytes, n, err);
-    if (st == SLUICE_OK)
-        st = check_same(file, r, err);
-    free(file);
-    return st;
-}
-
 /* After a failed read: the record is forgotten, unless it went by itself meanwhile. */
 static void lose(struct kvstore *s, struct page_key key, const char *path, const char *why)
 {
@@ -214,7 +191,7 @@ static bool get_waiting(struct kvstore *s, struct page_key key, void *bytes, siz
         memcpy(bytes, e->job->bytes, n);
     if (*there) {
         *r = e->r;
-        index_touch(&s->index, e, store_now());
+        index_touch(&s->index, e, store_io.now());
     }
     pthread_mutex_unlock(&s->lock);
     return waiting;
@@ -231,10 +208,11 @@ static enum sluice_status get(struct kvstore *s, struct page_key key, void *byte
         return SLUICE_OK;
     FAIL_IF(!there, err, SLUICE_ERR_IO, "the store has no such record of %zu bytes", n);
     store_path(s, &r, store_suffix(&r), path);
-    enum sluice_status st = read_file(s, &r, path, bytes, n, &why);
+    enum sluice_status st = store_read(s, &r, bytes, n, &why);
     if (st == SLUICE_OK) {
+        struct timespec used = {.tv_sec = (time_t)store_io.now()};
         if (s->lock_fd >= 0 && r.kind == RECORD_CHECKPOINT)
-            utimensat(AT_FDCWD, path, NULL, 0);
+            utimensat(AT_FDCWD, path, (struct timespec[]){used, used}, 0);
         return SLUICE_OK;
     }
     if (st != SLUICE_ERR_NOMEM)

@@ -15,6 +15,7 @@ struct store_io {
                                 struct sluice_error *err);
     int (*sync)(int fd);
     double (*clock)(void);           /* seconds, monotonic */
+    int64_t (*now)(void);            /* seconds since the epoch */
     size_t queue_bytes;              /* most that waits to be written */
 };
 extern struct store_io store_io;
@@ -57,9 +58,14 @@ void store_path(const struct kvstore *s, const struct record *r, const char *suf
 const char *store_suffix(const struct record *r);
 enum sluice_status store_write(struct kvstore *s, const struct record *r, const struct buf *file,
                                struct sluice_error *err);
-/* A whole record; the caller frees. SLUICE_ERR_NOMEM where it could be had at another time. */
-enum sluice_status store_read(const char *path, char **bytes, size_t *n, struct sluice_error *err);
-/* Checks the payload of a file too. */
+/* The payload [n] of the record r, checked. SLUICE_ERR_NOMEM where it could be had at another time:
+ * memory or files are short. */
+enum sluice_status store_read(const struct kvstore *s, const struct record *r, void *bytes,
+                              size_t n, struct sluice_error *err);
+/* Header and ids of a file, checked but for the payload. ids: [PAGE_SINK_TOKENS]. */
+enum sluice_status store_read_head(const char *path, struct record_header *h, int32_t *ids,
+                                   struct sluice_error *err);
+/* Checks the payload of a file too; *h is filled once the header is right. */
 enum sluice_status store_check_deep(const char *path, struct record_header *h,
                                     struct sluice_error *err);
 /* Calls fn(path) for each record and temporary file below dir. */
@@ -67,7 +73,6 @@ enum sluice_status store_walk(const char *dir, void (*fn)(void *ctx, const char 
                               struct sluice_error *err);
 void store_log(const struct kvstore *s, enum sluice_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-int64_t store_now(void);             /* seconds since the epoch */
 
 /* load.c: a folder becomes an index. A store without a thread as yet; *out is to be closed also on
  * failure, unless NULL. */

@@ -167,6 +167,7 @@ static void settle(struct kvstore *s, struct store_job *job, int64_t bytes, enum
             store_log(s, SLUICE_LOG_WARN, "conversations are saved again");
         s->failing = false;
         s->stats.written++;
+        s->stats.written_bytes += bytes;
         if (e)
             index_written(&s->index, e, bytes);
         else

@@ -445,8 +445,9 @@ static void repair(struct choice *c)
     while (said > 0 && memcmp(t->held.data + t->held.len - said, tags[first], said) != 0)
         said--;
     struct sluice_error err;
-    for (int i = first; i < 3; i++) {
-        const char *tag = tags[i] + (i == first ? said : 0);
+    int inner = first == 0 ? t->depth : 0; /* parameters inside parameters */
+    for (int i = first - inner; i < 3; i++) {
+        const char *tag = tags[i < first ? first : i] + (i == first - inner ? said : 0);
         buf_add_str(&c->raw, tag);
         buf_add_str(&c->raw, i < 2 ? "\n" : "");
         if (reasoning_push(&c->parser, str_of(tag), &err) != SLUICE_OK ||

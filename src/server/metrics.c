@@ -74,7 +74,6 @@ void metrics_write(const struct server *s, struct buf *out)
 
 void server_log(const struct server *s, enum sluice_log_level level, const char *fmt, ...)
 {
-    static const char *const names[] = {"error", "warning", "info", "debug"};
     char text[1024];
     const struct server_options *o = s->options;
     if (!o->log)
@@ -83,16 +82,5 @@ void server_log(const struct server *s, enum sluice_log_level level, const char 
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    if (!o->json_log) {
-        o->log(o->log_ctx, level, text);
-        return;
-    }
-    struct buf line = {0};
-    buf_addf(&line, "{\"time\": %lld, \"level\": \"%s\", \"text\": ", (long long)time(NULL),
-             names[level]);
-    json_text_write_str(&line, str_of(text));
-    buf_add_str(&line, "}");
-    if (line.data)
-        o->log(o->log_ctx, level, line.data);
-    buf_deinit(&line);
+    o->log(o->log_ctx, level, text);
 }

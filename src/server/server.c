@@ -21,7 +21,7 @@
 struct run {
     struct server s;
     struct server_options options; /* with defaults */
-    struct event *signals[2], *drained, *flushed;
+    struct event *signals[2], *drained, *flushed, *beat;
     pthread_t loader;
     struct loop_post loaded, stop;
     bool loading, flushing, stop_posted;
@@ -85,6 +85,12 @@ static void on_drained(evutil_socket_t fd, short what, void *arg)
     generate_cancel_all(&r->s);
 }
 
+static void on_beat(evutil_socket_t fd, short what, void *arg)
+{
+    struct run *r = arg;
+    r->options.beat(r->options.ctx);
+}
+
 static void stop(struct run *r)
 {
     struct server *s = &r->s;
@@ -94,6 +100,8 @@ static void stop(struct run *r)
     }
     server_log(s, SLUICE_LOG_INFO, "stopping: %d requests run", s->n_gen);
     s->draining = true;
+    if (r->options.stopping)
+        r->options.stopping(r->options.ctx);
     http_stop_listening(s->http);
     event_add(r->drained, &(struct timeval){.tv_sec = r->options.drain_seconds});
     server_settle(s);
@@ -195,8 +203,12 @@ static enum sluice_status open_parts(struct run *r, struct sluice_error *err)
     r->signals[1] = evsignal_new(base, SIGINT, on_signal, r);
     r->drained = event_new(base, -1, 0, on_drained, r);
     r->flushed = event_new(base, -1, 0, on_flushed, r);
-    FAIL_IF(!r->signals[0] || !r->signals[1] || !r->drained || !r->flushed, err, SLUICE_ERR_NOMEM,
-            "out of memory for the server");
+    r->beat = event_new(base, -1, EV_PERSIST, on_beat, r);
+    FAIL_IF(!r->signals[0] || !r->signals[1] || !r->drained || !r->flushed || !r->beat, err,
+            SLUICE_ERR_NOMEM, "out of memory for the server");
+    if (o->beat && o->beat_ms > 0)
+        event_add(r->beat, &(struct timeval){.tv_sec = o->beat_ms / 1000,
+                                             .tv_usec = o->beat_ms % 1000 * 1000});
     struct http_options http = {
         .host = o->host,
         .port = o->port,
@@ -224,6 +236,8 @@ static void close_parts(struct run *r)
         event_free(r->drained);
     if (r->flushed)
         event_free(r->flushed);
+    if (r->beat)
+        event_free(r->beat);
     loop_close(s->loop);
     if (r->source.fn)
         r->source.fn->close(r->source.ctx);

@@ -42,13 +42,16 @@ struct server_options {
     struct sluice_sampling sampling; /* for requests that leave it open */
     enum sluice_effort effort; /* likewise */
     bool preview, keep_reasoning, trust_text;
-    bool json_log;
     void (*log)(void *ctx, enum sluice_log_level level, const char *text);
     void *log_ctx;
     /* Called on the loop's thread when it listens, before the model is open; and when the model
      * is. */
     void (*listening)(void *ctx, int port);
     void (*ready)(void *ctx);
+    /* Likewise: when it begins to stop, and every beat_ms while the loop turns (0: never). */
+    void (*stopping)(void *ctx);
+    void (*beat)(void *ctx);
+    int beat_ms;
     void *ctx;
 };
 

@@ -123,7 +123,7 @@ bool guard_origin_allowed(const struct server *s, const struct exchange *x);
 /* ---- metrics.c ---- */
 void metrics_count(struct server *s, const struct answer *a, bool first);
 void metrics_write(const struct server *s, struct buf *out);
-/* A line of the server's log, JSON if so asked. */
+/* A line of the server's log. */
 void server_log(const struct server *s, enum sluice_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -61,7 +61,8 @@ static enum match whole_tag(struct str text, const char *open, const char *name,
     if (m != YES)
         return m;
     bool quoted = false;
-    for (size_t i = n; i < text.len; i++) {
+    size_t last = n + LIMIT_CALL_NAME + 64; /* however much of text is there */
+    for (size_t i = n; i < text.len && i <= last; i++) {
         if (text.at[i] == '"')
             quoted = !quoted;
         if (text.at[i] == '>' && !quoted) {
@@ -72,7 +73,7 @@ static enum match whole_tag(struct str text, const char *open, const char *name,
         if (i == n && text.at[i] != ' ' && text.at[i] != '\n')
             return NO;
     }
-    return text.len - n > LIMIT_CALL_NAME + 64 ? NO : MAYBE;
+    return text.len > last ? NO : MAYBE;
 }
 
 /* The value of name="..." among attributes; false if it is not there. */
@@ -247,30 +248,63 @@ static bool step_block(struct toolcall *t)
 /* Remembers a parameter's name; false if the call has it already. */
 static bool add_key(struct toolcall *t, struct str key)
 {
-    const char *p = t->keys.data, *end = p + t->keys.len;
-    for (; p && p < end; p += strlen(p) + 1)
-        if (str_eq(str_of(p), key))
+    for (size_t at = 0; at < t->keys.len; at += strlen(t->keys.data + at) + 1)
+        if (str_eq(str_of(t->keys.data + at), key))
             return false;
     buf_add(&t->keys, key.at, key.len);
     buf_add(&t->keys, "", 1);
     return true;
 }
 
-static bool begin_value(struct toolcall *t, struct str attributes)
+/* A parameter's name and kind; false if it has no name that can be used. */
+static bool read_parameter(struct str attributes, struct str *key, bool *as_string)
 {
-    struct str key, string = STR_LIT("true");
-    if (!attribute(attributes, "name", &key) || key.len > LIMIT_CALL_NAME ||
-        memchr(key.at, 0, key.len) || !add_key(t, key))
+    struct str string = STR_LIT("true");
+    if (!attribute(attributes, "name", key) || key->len > LIMIT_CALL_NAME ||
+        memchr(key->at, 0, key->len))
         return false;
     attribute(attributes, "string", &string);
-    t->as_string = !str_is(string, "false");
+    *as_string = !str_is(string, "false");
+    return true;
+}
+
+static bool begin_value(struct toolcall *t, struct str attributes)
+{
+    struct str key;
+    struct toolcall_level *l = &t->level[0];
+    *l = (struct toolcall_level){0};
+    if (!read_parameter(attributes, &key, &l->as_string) || !add_key(t, key))
+        return false;
     if (t->n_params++ > 0)
         buf_add_str(&t->piece, ", ");
     json_text_write_str(&t->piece, key);
-    buf_add_str(&t->piece, t->as_string ? ": \"" : ": ");
+    buf_add_str(&t->piece, l->as_string ? ": \"" : ": ");
     emit_piece(t);
     buf_clear(&t->value);
+    buf_clear(&t->object);
+    t->depth = 0;
     t->state = TOOLCALL_VALUE;
+    return true;
+}
+
+/* A parameter inside the open one. */
+static bool begin_member(struct toolcall *t, struct str attributes)
+{
+    struct str key;
+    struct toolcall_level *l = &t->level[t->depth], inner = {0};
+    if (t->depth + 1 == LIMIT_CALL_DEPTH || !read_parameter(attributes, &key, &inner.as_string))
+        return false;
+    if (!l->object) {
+        l->object = true;
+        l->from = t->object.len;
+        buf_add_str(&t->object, "{");
+    }
+    if (l->members++ > 0)
+        buf_add_str(&t->object, ", ");
+    json_text_write_str(&t->object, key);
+    buf_add_str(&t->object, inner.as_string ? ": \"" : ": ");
+    buf_clear(&t->value);
+    t->level[++t->depth] = inner;
     return true;
 }
 
@@ -303,34 +337,73 @@ static bool step_call(struct toolcall *t)
 /* n bytes of a value. */
 static void add_value(struct toolcall *t, struct str text)
 {
-    if (t->as_string) {
+    if (!t->level[t->depth].as_string) {
+        buf_add(&t->value, text.at, text.len);
+    } else if (t->depth > 0) {
+        json_text_escape(&t->object, text);
+    } else {
         json_text_escape(&t->piece, text);
         emit_piece(t);
-    } else {
-        buf_add(&t->value, text.at, text.len);
     }
 }
 
-static void end_value(struct toolcall *t)
+static struct str trimmed(struct str text)
 {
-    t->state = TOOLCALL_CALL;
-    if (t->as_string) {
-        emit(t, ANSWER_CALL_ARGS, STR_LIT("\""));
-        return;
-    }
-    struct str text = view(&t->value);
     while (text.len && strchr(" \t\r\n", text.at[text.len - 1]))
         text.len--;
     while (text.len && strchr(" \t\r\n", text.at[0]))
         text.at++, text.len--;
+    return text;
+}
+
+/* What should be JSON, to the end of b: as it is, or as a string. */
+static void settle_value(struct toolcall *t, struct buf *b)
+{
+    struct str text = trimmed(view(&t->value));
     struct json_object *parsed;
     if (json_text_parse(text.at, text.len, &parsed, NULL) == SLUICE_OK) {
         json_object_put(parsed);
-        emit(t, ANSWER_CALL_ARGS, text);
-        return;
+        buf_add(b, text.at, text.len);
+    } else {
+        json_text_write_str(b, view(&t->value));
     }
-    json_text_write_str(&t->piece, view(&t->value));
+}
+
+/* False if a member occurs twice. */
+static bool end_object(struct toolcall *t, const struct toolcall_level *l)
+{
+    struct json_object *parsed = NULL;
+    buf_add_str(&t->object, "}");
+    struct str text = {t->object.data + l->from, t->object.len - l->from};
+    bool ok = t->object.status == SLUICE_OK &&
+              json_text_parse(text.at, text.len, &parsed, NULL) == SLUICE_OK &&
+              json_object_object_length(parsed) == l->members;
+    json_object_put(parsed);
+    return ok;
+}
+
+/* The open parameter's closer came; false if the call is malformed. */
+static bool end_value(struct toolcall *t)
+{
+    const struct toolcall_level *l = &t->level[t->depth];
+    struct buf *b = t->depth > 0 ? &t->object : &t->piece;
+    if (l->object) {
+        if (!end_object(t, l))
+            return false;
+        if (t->depth == 0)
+            buf_add(b, t->object.data, t->object.len);
+    } else if (l->as_string) {
+        buf_add_str(b, "\"");
+    } else {
+        settle_value(t, b);
+    }
+    if (t->depth > 0) {
+        t->depth--;
+        return true;
+    }
     emit_piece(t);
+    t->state = TOOLCALL_CALL;
+    return true;
 }
 
 /* The next place in held where a value may end or holds an escaped closer. */
@@ -342,32 +415,74 @@ static size_t find_value_mark(const struct toolcall *t)
     return t->held.len;
 }
 
+/* Between the parameters inside a parameter. */
+static bool step_object(struct toolcall *t)
+{
+    if (skip_space(t) == 0)
+        return false;
+    struct str attributes;
+    size_t len;
+    enum match closer = whole_tag(view(&t->held), "</", "parameter", t->plain, &attributes, &len);
+    if (closer == YES && end_value(t)) {
+        consume(t, len);
+        return true;
+    }
+    enum match member = whole_tag(view(&t->held), "<", "parameter", t->plain, &attributes, &len);
+    if (member == YES && begin_member(t, attributes)) {
+        consume(t, len);
+        return true;
+    }
+    if (member == MAYBE || closer == MAYBE)
+        return false;
+    give_up(t);
+    return true;
+}
+
+/* held begins with "<" inside a value. */
+static bool step_value_tag(struct toolcall *t)
+{
+    struct str attributes;
+    size_t len;
+    enum match m = whole_tag(view(&t->held), "</", "parameter", t->plain, &attributes, &len);
+    if (m == MAYBE)
+        return false;
+    if (m == YES) {
+        end_value(t); /* not an object's, so it is sound */
+        consume(t, len);
+        return true;
+    }
+    if (!t->level[t->depth].as_string && trimmed(view(&t->value)).len == 0) {
+        m = whole_tag(view(&t->held), "<", "parameter", t->plain, &attributes, &len);
+        if (m == MAYBE)
+            return false;
+        if (m == YES && begin_member(t, attributes)) {
+            consume(t, len);
+            return true;
+        }
+    }
+    add_value(t, STR_LIT("<"));
+    consume(t, 1);
+    return true;
+}
+
 static bool step_value(struct toolcall *t)
 {
+    if (t->level[t->depth].object)
+        return step_object(t);
     size_t at = find_value_mark(t);
     add_value(t, (struct str){t->held.data, at});
     consume(t, at);
     if (t->held.len == 0)
         return false;
-    struct str attributes;
+    if (t->held.data[0] == '<')
+        return step_value_tag(t);
     size_t len;
     int prefix;
-    if (t->held.data[0] == '&') {
-        enum match m = begins_tag(view(&t->held), "&lt;/", "parameter", t->plain, &len, &prefix);
-        if (m == MAYBE)
-            return false;
-        add_value(t, m == YES ? STR_LIT("<") : STR_LIT("&"));
-        consume(t, m == YES ? strlen("&lt;") : 1);
-        return true;
-    }
-    enum match m = whole_tag(view(&t->held), "</", "parameter", t->plain, &attributes, &len);
+    enum match m = begins_tag(view(&t->held), "&lt;/", "parameter", t->plain, &len, &prefix);
     if (m == MAYBE)
         return false;
-    if (m == YES)
-        end_value(t);
-    else
-        add_value(t, STR_LIT("<"));
-    consume(t, m == YES ? len : 1);
+    add_value(t, m == YES ? STR_LIT("<") : STR_LIT("&"));
+    consume(t, m == YES ? strlen("&lt;") : 1);
     return true;
 }
 
@@ -377,21 +492,21 @@ void toolcall_init(struct toolcall *t, struct answer_sink sink)
 {
     memset(t, 0, sizeof *t);
     t->sink = sink;
-    struct buf *all[] = {&t->held, &t->raw, &t->value, &t->keys, &t->piece};
+    struct buf *all[] = {&t->held, &t->raw, &t->value, &t->object, &t->keys, &t->piece};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         buf_init(all[i], 0);
 }
 
 void toolcall_deinit(struct toolcall *t)
 {
-    struct buf *all[] = {&t->held, &t->raw, &t->value, &t->keys, &t->piece};
+    struct buf *all[] = {&t->held, &t->raw, &t->value, &t->object, &t->keys, &t->piece};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         buf_deinit(all[i]);
 }
 
 static enum sluice_status failed(struct toolcall *t, struct sluice_error *err)
 {
-    struct buf *all[] = {&t->held, &t->raw, &t->value, &t->keys, &t->piece};
+    struct buf *all[] = {&t->held, &t->raw, &t->value, &t->object, &t->keys, &t->piece};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (t->status == SLUICE_OK && all[i]->status != SLUICE_OK)
             t->status = all[i]->status;

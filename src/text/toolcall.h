@@ -18,10 +18,11 @@
  *      ^  <--closer------'  ^ <--closer----'  ^ <--closer------'
  *      '---- anything else, in any of them: the text since the last call's end is content ----
  *
- * Lenient: the first bar may be missing (<DSML｜...), or all of ｜DSML｜; the line breaks around tags
- * may be missing or more; the block's closer may be missing at the end; a value that should be JSON
- * and is not becomes a string; "&lt;/｜DSML｜parameter>" in a value is the text of a closer. A
- * parameter that occurs twice ends the call as malformed.
+ * Lenient: the first bar may be missing (<DSML｜...), or all of ｜DSML｜; the line breaks around
+ * tags may be missing or more; the block's closer may be missing at the end; a value that should be
+ * JSON and is not becomes a string; "&lt;/｜DSML｜parameter>" in a value is the text of a closer. A
+ * value that should be JSON may be parameters instead, which are an object's members. A parameter
+ * that occurs twice ends the call as malformed.
  *
  * Threads: one parser belongs to one thread at a time. */
 #ifndef SLUICE_TEXT_TOOLCALL_H
@@ -31,6 +32,7 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/str.h"
 
@@ -57,19 +59,29 @@ struct answer_sink {
 
 enum toolcall_state { TOOLCALL_CONTENT, TOOLCALL_BLOCK, TOOLCALL_CALL, TOOLCALL_VALUE };
 
+/* A parameter, of the call or inside the one before it. */
+struct toolcall_level {
+    bool as_string;
+    bool object; /* it is made of parameters */
+    int members; /* of the object */
+    size_t from; /* the object's place in toolcall.object */
+};
+
 /* Caller-owned; fields are private to toolcall.c. */
 struct toolcall {
     struct answer_sink sink;
     enum toolcall_state state;
     bool plain;         /* the block has tags without DSML */
-    bool as_string;     /* of the value */
+    struct toolcall_level level[LIMIT_CALL_DEPTH];
+    int depth; /* level[depth] is the open one, in VALUE */
     int n_calls;        /* that began and were not aborted */
     int block_calls;    /* that began in the open block */
     int n_params;       /* of the open call */
     bool after_block;   /* line breaks between a block's end and what follows are syntax */
     struct buf held;    /* input not yet understood */
     struct buf raw;     /* input since the last call's end, to give back as content */
-    struct buf value;   /* a value that should be JSON */
+    struct buf value; /* the open value, if it should be JSON */
+    struct buf object; /* JSON of a parameter that is made of parameters, as far as it came */
     struct buf keys;    /* NUL-terminated names of the open call's parameters */
     struct buf piece;   /* scratch for an event's text */
     enum sluice_status status;

@@ -132,6 +132,56 @@ stop
 [ "$(stat -c %a "$scratch/trace")" = 600 ] || fail 'the trace can be read by others'
 grep -q '"content": ' "$scratch/trace" || fail 'the trace has no answer'
 
+# ---- as a service: what systemd is told, and a log of JSON ----
+
+if command -v python3 > "$scratch/which"; then
+    cat > "$scratch/manager.py" << 'END'
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+with open(sys.argv[2], "w", buffering=1) as out:
+    while True:
+        message = s.recv(4096).decode()
+        out.write(message + "\n")
+        if "STOPPING=1" in message:
+            break
+END
+    python3 "$scratch/manager.py" "$scratch/notify" "$scratch/told" &
+    manager=$!
+    until [ -S "$scratch/notify" ]; do
+        sleep 0.1
+    done
+    export NOTIFY_SOCKET="$scratch/notify" WATCHDOG_USEC=200000
+    start --json-log -v
+    unset NOTIFY_SOCKET WATCHDOG_USEC
+    ask 404 /absent
+    tries=0
+    until [ "$(grep -c '^WATCHDOG=1' "$scratch/told")" -ge 3 ]; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 600 ] || fail 'no signs of life for the watchdog'
+        sleep 0.1
+    done
+    grep -q '^READY=1' "$scratch/told" || fail 'systemd is not told that the server is ready'
+    stop
+    wait "$manager"
+    grep -q '^STOPPING=1' "$scratch/told" || fail 'systemd is not told that the server stops'
+    python3 -c 'import json, sys
+for line in sys.stdin:
+    assert set(json.loads(line)) == {"time", "level", "text"}, line' < "$scratch/serve.err" || fail 'the log is not JSON'
+    grep -q '"level": "info", "text": "127.0.0.1 /absent: 404' "$scratch/serve.err" || fail 'a refused request is not logged'
+    expect 3 "$SLUICE" serve --port 0 --json-log -m "$scratch/absent.gguf"
+    says err '"level": "error"'
+fi
+
+# ---- memory ----
+
+start --parallel 4 --kv-memory 16M
+stop
+start --ctx 8K --kv-memory 16M
+stop
+expect 4 "$SLUICE" serve --port 0 --parallel 64 --ctx 8K --kv-memory 16M
+says err '64 conversations of 8192 tokens need'
+
 # ---- wrong uses ----
 
 expect 2 "$SLUICE" serve --host 0.0.0.0

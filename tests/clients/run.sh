@@ -41,14 +41,14 @@ failed() {
     status=1
 }
 
-# turn NAME CLIENT ARGS...: runs a client by `sluice launch` in a home of its own, in $scratch/said; begins to look at the trace here.
+# turn NAME COMMAND...: runs a client in a home of its own, what it says in $scratch/said; begins to look at the trace here.
 turn() {
     name=$1
     shift
     seen=$(wc -l < "$trace" 2> "$scratch/which" || echo 0)
     mkdir -p "$scratch/home" "$scratch/work"
     (cd "$scratch/work" && env -i PATH="$PATH" HOME="$scratch/home" PI_OFFLINE=1 OPENCODE_DISABLE_MODELS_FETCH=1 OPENCODE_DISABLE_AUTOUPDATE=1 \
-        timeout 300 "$sluice" launch -q --port "$port" "$@" < /dev/null > "$scratch/said" 2> "$scratch/said.err") && return
+        CODEX_OSS_BASE_URL="$url/v1" timeout 300 "$@" < /dev/null > "$scratch/said" 2> "$scratch/said.err") && return
     cat "$scratch/said.err" >> "$scratch/said"
     failed "$name" "exit status $?"
     return 1
@@ -64,11 +64,17 @@ mostly_cached() {
     fi
 }
 
-# A client that is to use the shell and say what came of it.
+launch() {
+    name=$1
+    shift
+    turn "$name" "$sluice" launch -q --port "$port" "$@"
+}
+
+# A command, by `turn` or `launch`, that is to use the shell and say what came of it.
 uses_shell() {
-    turn "$@" || return
-    grep -q 'It says said-by-the-shell' "$scratch/said" || { failed "$1" 'the answer is missing'; return; }
-    mostly_cached "$1" 'after its tool'
+    "$@" || return
+    grep -q 'It says said-by-the-shell' "$scratch/said" || { failed "$2" 'the answer is missing'; return; }
+    mostly_cached "$2" 'after its tool'
 }
 
 # Two turns of a conversation, the arguments of the second after --.
@@ -82,19 +88,22 @@ converses() {
     done
     shift
     # shellcheck disable=SC2086
-    turn "$name" "$client" $first 'say hello' || return
+    launch "$name" "$client" $first 'say hello' || return
     [ -s "$scratch/said" ] || { failed "$name" 'no answer'; return; }
-    turn "$name" "$client" "$@" 'say hello again' || return
+    launch "$name" "$client" "$@" 'say hello again' || return
     mostly_cached "$name" 'second turn'
 }
 
 start script --script "$here/script.jsonl"
 cp "$here/sdk.mjs" "$cache/sdk.mjs"
 timeout 120 node "$cache/sdk.mjs" "$url" || status=1
-uses_shell 'codex, script' codex exec --skip-git-repo-check --json --ephemeral -s danger-full-access 'what does it say'
-uses_shell 'claude, script' claude -p 'what does it say' --output-format json --allowedTools Bash
-uses_shell 'opencode, script' opencode run 'what does it say'
-uses_shell 'pi, script' pi -p 'what does it say'
+uses_shell launch 'codex, script' codex exec --skip-git-repo-check --json --ephemeral -s danger-full-access 'what does it say'
+uses_shell launch 'claude, script' claude -p 'what does it say' --output-format json --allowedTools Bash
+uses_shell launch 'opencode, script' opencode run 'what does it say'
+uses_shell launch 'pi, script' pi -p 'what does it say'
+# Without any settings: by what it takes for another program.
+uses_shell turn 'codex --oss, script' codex exec --oss --local-provider ollama --skip-git-repo-check --ephemeral -s danger-full-access \
+    'what does it say'
 stop
 
 if "$sluice" run -q -p 'Hello' --max-tokens 1 > "$scratch/said" 2>&1; then

@@ -21,20 +21,21 @@ static void check_refused(enum sluice_status st, const struct sluice_error *err)
 static void try_record(const uint8_t *bytes, size_t n)
 {
     struct record_header h;
+    struct record_file file;
     struct sluice_error err = {.code = SLUICE_OK};
-    enum sluice_status st = record_check_all(bytes, n, NULL, &h, &err);
+    enum sluice_status st = record_check_file(bytes, n, &h, &file, &err);
     check_refused(st, &err);
     if (st != SLUICE_OK)
         return;
     int32_t ids[PAGE_SINK_TOKENS];
     size_t n_ids = record_ids((enum record_kind)h.kind, h.n);
     SLUICE_ASSERT(n_ids <= PAGE_SINK_TOKENS && record_bytes(&h) == n);
-    record_read_ids(bytes, &h, ids);
+    record_read_ids(file.head, &h, ids);
     if (h.raw_bytes > MOST_BYTES)
         return;
     void *payload = malloc(h.raw_bytes + 1);
     if (payload)
-        check_refused(record_unpack(bytes, n, NULL, payload, h.raw_bytes, &err), &err);
+        check_refused(record_unpack(&file, &h, payload, h.raw_bytes, &err), &err);
     free(payload);
 }
 
@@ -54,7 +55,8 @@ static void repair(uint8_t *bytes, size_t n)
             h.key = record_checkpoint_key(h.key);
         h.packed_bytes = n - sizeof h - n_ids * sizeof *ids;
     }
-    XXH128_hash_t sum = XXH3_128bits(bytes + sizeof h, n - sizeof h);
+    size_t head = n - (h.packed_bytes < n ? h.packed_bytes : n);
+    XXH128_hash_t sum = XXH3_128bits(bytes + head, n - head);
     h.sum_low = sum.low64;
     h.sum_high = sum.high64;
     h.header_sum = XXH3_64bits(&h, offsetof(struct record_header, header_sum));

@@ -1,11 +1,12 @@
-/* Writes the seed corpus of fuzz_kv_record into the directory argv[1]: a page, and checkpoints with
- * and without ids after their last page. */
+/* Writes the seed corpus of fuzz_kv_record into the directory argv[1]: pages and checkpoints, with
+ * and without ids after their last page, packed and as they are. */
+#include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "kvstore/record.h"
 
-static int write_seed(const char *dir, const char *name, const struct record *r)
+/* even: a payload that packs well. */
+static int write_seed(const char *dir, const char *name, const struct record *r, bool even)
 {
     static const struct page_identity identity = {
         .model = 7, .page_bytes = 300, .fixed_bytes = 500};
@@ -14,7 +15,8 @@ static int write_seed(const char *dir, const char *name, const struct record *r)
     struct buf file;
     for (int i = 0; i < PAGE_SINK_TOKENS; i++)
         ids[i] = i;
-    memset(payload, 'x', sizeof payload);
+    for (int i = 0; i < (int)sizeof payload; i++)
+        payload[i] = (char)(even ? 'x' : i * i >> 3 ^ i);
     buf_init(&file, 0);
     struct record_body body = {ids, payload, sizeof payload};
     if (record_pack(r, &identity, &body, &file, NULL) != SLUICE_OK)
@@ -36,6 +38,6 @@ int main(int argc, char **argv)
     }
     const struct record page = {.kind = RECORD_PAGE}, end = {.kind = RECORD_CHECKPOINT, .n = 512},
                         tail = {.kind = RECORD_CHECKPOINT, .n = 300};
-    return write_seed(argv[1], "page", &page) || write_seed(argv[1], "end", &end) ||
-           write_seed(argv[1], "tail", &tail);
+    return write_seed(argv[1], "page", &page, true) || write_seed(argv[1], "end", &end, false) ||
+           write_seed(argv[1], "tail", &tail, true) || write_seed(argv[1], "plain", &page, false);
 }

@@ -377,8 +377,8 @@ static void test_store(void **state)
     assert_true(pages >= 3);
     int64_t second = run_over(&sink);
     assert_int_equal(shelf.n_page, pages); /* nothing new to write */
-    /* Prompts of 300 and 650 tokens begin at their last token but one. */
-    assert_true(second >= 299 + 649 && second > first);
+    /* Prompts of 300 and 650 tokens begin at their last token but one, or a checkpoint before. */
+    assert_true(second >= 199 + 549 && second > first);
     shelf.broken = true; /* then all is read again */
     assert_int_equal(run_over(&sink), first);
     shelf_empty(&shelf);

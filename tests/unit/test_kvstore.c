@@ -1,7 +1,6 @@
 /* The disk store: what is put comes back whole or not at all, across restarts, harm, full disks,
  * kills and other processes. */
 #include <fcntl.h>
-#include <math.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -290,23 +289,31 @@ static void test_show(void **state)
     assert_int_equal(warnings, 0);
 }
 
-/* By hand: a page that nothing needs goes first, then what is old or large for its tokens: twice
- * the tokens are worth a day. */
+/* By hand: twice the tokens are worth six hours; a page is worth a state of 4,096; a state that
+ * pages go beyond is worth a day less than that, while they do. */
 static void test_rank(void **state)
 {
-    struct index_entry page = {.r.kind = RECORD_PAGE, .bytes = 99, .last_use = 1000};
-    struct index_entry young = {
-        .r = {.kind = RECORD_CHECKPOINT, .n = 99}, .bytes = 99, .last_use = 200000};
-    struct index_entry old = young, large = young, larger = young;
-    old.last_use = 100;
-    large.bytes = 199;
-    larger.bytes = 399;
-    larger.r.n = 199;
-    assert_true(index_rank(&page) == -INFINITY);
-    assert_close(index_rank(&young), 200000, 0);
-    assert_close(index_rank(&old), 100, 0);
-    assert_close(index_rank(&large), 200000 - 86400, 0);
-    assert_close(index_rank(&larger), 200000 - 86400, 0);
+    enum { HOUR = 3600 };
+    struct index x;
+    struct page_key root = {1, 1}, p = {2, 2}, young = {3, 3}, old = {4, 4}, next = {5, 5};
+    assert_int_equal(index_init(&x, NULL), SLUICE_OK);
+    const struct index_entry all[] = {
+        {.r = {RECORD_PAGE, p, root, 0}, .at_root = true, .last_use = 90 * HOUR},
+        {.r = {RECORD_CHECKPOINT, young, p, 8192}, .last_use = 90 * HOUR},
+        {.r = {RECORD_CHECKPOINT, old, p, 2048}, .last_use = 70 * HOUR},
+        {.r = {RECORD_PAGE, next, p, 0}, .last_use = 100 * HOUR}};
+    for (int i = 0; i < 3; i++)
+        assert_non_null(index_add(&x, &all[i]));
+    assert_close(index_rank(index_find(&x, p)), 90 * HOUR, 0);
+    assert_close(index_rank(index_find(&x, young)), 96 * HOUR, 0);
+    assert_close(index_rank(index_find(&x, old)), 64 * HOUR, 0);
+    assert_non_null(index_add(&x, &all[3]));
+    assert_close(index_rank(index_find(&x, young)), 66 * HOUR, 0);
+    index_remove(&x, index_find(&x, old), NULL, NULL);
+    assert_ptr_equal(index_worst(&x), index_find(&x, young));
+    index_remove(&x, index_find(&x, next), NULL, NULL);
+    assert_close(index_rank(index_find(&x, young)), 96 * HOUR, 0);
+    index_deinit(&x);
 }
 
 int main(void)
@@ -315,7 +322,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_put_and_restart), TEST(test_harm),          TEST(test_swapped), TEST(test_budget),
         TEST(test_full_disk),       TEST(test_two_processes), TEST(test_kill),    TEST(test_list),
-        TEST(test_show), TEST(test_rank),
+        TEST(test_show),            TEST(test_rank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -495,9 +495,12 @@ static void test_worst(void **state)
     for (uint64_t i = 0; i < 3000; i++) {
         struct page_key key = {2 + draw(500), 0};
         struct index_entry *e = index_find(&x, key);
+        bool page = draw(40) == 0;
         struct index_entry new = {
-            .r = {RECORD_CHECKPOINT, key, root, 1 + (int64_t)draw(5000)}, .at_root = true,
-            .bytes = 1 + (int64_t)draw(5000), .last_use = (int64_t)draw(1000000)};
+            .r = {page ? RECORD_PAGE : RECORD_CHECKPOINT, key, root,
+                  page ? 0 : 1 + (int64_t)draw(5000)},
+            .at_root = true,
+            .last_use = (int64_t)draw(1000000)};
         if (!e)
             assert_non_null(index_add(&x, &new));
         else if (draw(2))

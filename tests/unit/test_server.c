@@ -22,6 +22,9 @@ static const char script[] =
     "{\"match\": \"cut please\", \"text\": \"hm</think>\\n\\n<｜DSML｜tool_calls>\\n<｜DSML｜invoke "
     "name=\\\"look\\\">\\n<｜DSML｜parameter name=\\\"q\\\" string=\\\"true\\\">abc</｜DSML｜para\", "
     "\"repeat\": true}\n"
+    "{\"match\": \"cut deep\", \"text\": \"hm</think>\\n\\n<｜DSML｜tool_calls>\\n<｜DSML｜invoke "
+    "name=\\\"look\\\">\\n<｜DSML｜parameter name=\\\"o\\\" string=\\\"false\\\"><｜DSML｜parameter "
+    "name=\\\"q\\\" string=\\\"true\\\">abc</｜DSML｜pa\", \"repeat\": true}\n"
     "{\"match\": \"two calls\", \"calls\": [{\"name\": \"look\", \"arguments\": {\"q\": \"x\"}}, "
     "{\"name\": \"find\", \"arguments\": {}}], \"repeat\": true}\n"
     "{\"match\": \"long call\", \"content\": \"Now.\", \"calls\": [{\"name\": \"look\", "
@@ -186,6 +189,11 @@ static void test_chat_repair(void **state)
     assert_string_equal(text_at(r, "choices.0.finish_reason"), "tool_calls");
     assert_string_equal(text_at(r, "choices.0.message.tool_calls.0.function.arguments"),
                         "{\"q\": \"abc\"}");
+    json_object_put(r);
+    r = chat("{\"messages\": [{\"role\": \"user\", \"content\": \"cut deep\"}], "
+             "\"reasoning_effort\": \"high\", " TOOLS "}");
+    assert_string_equal(text_at(r, "choices.0.message.tool_calls.0.function.arguments"),
+                        "{\"o\": {\"q\": \"abc\"}}");
     json_object_put(r);
 }
 

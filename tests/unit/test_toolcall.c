@@ -173,13 +173,147 @@ static void test_malformed(void **state)
           "name=\"k\" string=\"true\">cut of");
 }
 
+/* Parameters inside a parameter that should be JSON are an object. */
+static void test_nested(void **state)
+{
+    check(OPEN CALL("f", JSON("o", "\n" STRING("a", "x \"y\"") JSON("b", "2.50")) STRING("c", "d"))
+              CLOSE,
+          false, "(f:{\"o\": {\"a\": \"x \\\"y\\\"\", \"b\": 2.50}, \"c\": \"d\"})");
+    check(OPEN CALL("f", JSON("o", JSON("p", JSON("q", "[1]") STRING("r", "")))) CLOSE, false,
+          "(f:{\"o\": {\"p\": {\"q\": [1], \"r\": \"\"}}})");
+    /* What is inside and no JSON is a string, as outside. */
+    check(OPEN CALL("f", JSON("o", JSON("p", "no JSON"))) CLOSE, false,
+          "(f:{\"o\": {\"p\": \"no JSON\"}})");
+    check("<tool_calls><invoke name=\"f\"><parameter name=\"o\" string=\"false\"><parameter "
+          "name=\"p\">1</parameter></parameter></invoke></tool_calls>",
+          false, "(f:{\"o\": {\"p\": \"1\"}})");
+    /* A string keeps its text, tags and all. */
+    check("<tool_calls><invoke name=\"f\"><parameter name=\"o\"><parameter name=\"p\">1"
+          "</parameter></invoke></tool_calls>",
+          false, "(f:{\"o\": \"<parameter name=\\\"p\\\">1\"})");
+#define TWICE OPEN CALL("f", JSON("o", STRING("p", "1") STRING("p", "2"))) CLOSE
+    check(TWICE, false, "(f:{\"o\": ABORTC:" TWICE);
+#define BETWEEN OPEN CALL("f", JSON("o", STRING("p", "1") "text" STRING("q", "2"))) CLOSE
+    check(BETWEEN, false, "(f:{\"o\": ABORTC:" BETWEEN);
+    /* Deeper than anything sensible: no object, no harm. */
+    struct buf deep = {0};
+    buf_add_str(&deep, OPEN "<｜DSML｜invoke name=\"f\">\n");
+    for (int i = 0; i < 3 * LIMIT_CALL_DEPTH; i++)
+        buf_add_str(&deep, "<｜DSML｜parameter name=\"k\" string=\"false\">");
+    char *found = trace_of((struct str){deep.data, deep.len}, false, deep.len, 0);
+    assert_non_null(strstr(found, "ABORTC:"));
+    assert_string_equal(strstr(found, "ABORTC:") + strlen("ABORTC:"), deep.data);
+    free(found);
+    check_cuts((struct str){deep.data, deep.len}, false);
+    buf_deinit(&deep);
+}
+
+static void test_thinking(void **state)
+{
+    check("</think>ok", true, "C:ok");
+    check("", true, "");
+    check("<think></think>", true, "");
+    check("\n</think>", true, "R:\n");
+    /* An end that may have been the beginning of the mark is thinking after all. */
+    check("why</thi", true, "R:why</thi");
+    check("why</think", true, "R:why</think");
+    check("<thi", true, "R:<thi");
+    check("a</think >b", true, "R:a</think >b");
+    check("a<</think>b", true, "R:a<C:b");
+    /* The mark ends the thinking once; after that it is text. */
+    check("a</think>b</think>c", true, "R:aC:b</think>c");
+    check("a</think></think>", true, "R:aC:</think>");
+    check("</think>", false, "C:</think>");
+    /* A block of calls inside the thinking is thinking, also one that its end cuts. */
+    check("a" OPEN CALL("f", "") "</think>b" OPEN CALL("g", "") CLOSE, true,
+          "R:a" OPEN CALL("f", "") "C:b(g:{})");
+}
+
+/* What is beyond a cap is content; what came before it stands. */
+static void test_caps(void **state)
+{
+    struct buf b = {0};
+    buf_add_str(&b, OPEN);
+    for (int i = 0; i <= LIMIT_CALLS; i++)
+        buf_add_str(&b, CALL("f", ""));
+    buf_add_str(&b, CLOSE);
+    struct json_object *found;
+    assert_int_equal(answer_parse((struct str){b.data, b.len}, false, &found, NULL), SLUICE_OK);
+    assert_int_equal(json_object_array_length(get(found, "tool_calls")), LIMIT_CALLS);
+    assert_string_equal(json_object_get_string(get(found, "content")), "\n" CALL("f", "") CLOSE);
+    json_object_put(found);
+
+    buf_clear(&b);
+    buf_add_str(&b, OPEN "<｜DSML｜invoke name=\"");
+    for (int i = 0; i <= LIMIT_CALL_NAME; i++)
+        buf_add_char(&b, 'n');
+    buf_add_str(&b, "\">\n</｜DSML｜invoke>\n" CLOSE);
+    char *text = trace_of((struct str){b.data, b.len}, false, 100, 0);
+    assert_memory_equal(text, "C:", 2);
+    assert_string_equal(text + 2, b.data);
+    free(text);
+
+    /* A tag that is too long is none, however much of it comes at once. */
+    buf_clear(&b);
+    buf_add_str(&b, OPEN "<｜DSML｜invoke name=\"f\" other=\"");
+    for (int i = 0; i <= LIMIT_CALL_NAME + 64; i++)
+        buf_add_char(&b, 'n');
+    buf_add_str(&b, "\">\n</｜DSML｜invoke>\n" CLOSE);
+    text = trace_of((struct str){b.data, b.len}, false, b.len, 0);
+    assert_memory_equal(text, "C:", 2);
+    free(text);
+    check_cuts((struct str){b.data, b.len}, false);
+
+    buf_clear(&b);
+    buf_add_str(&b,
+                OPEN "<｜DSML｜invoke name=\"f\">\n<｜DSML｜parameter name=\"k\" string=\"true\">");
+    size_t head = b.len;
+    while (b.len < LIMIT_CALL_BYTES + (1 << 20))
+        buf_add_str(&b, "a line of a file that is too long\n");
+    text = trace_of((struct str){b.data, b.len}, false, 65536, 0);
+    char *aborted = strstr(text, "ABORTC:");
+    assert_non_null(aborted);
+    assert_true((size_t)(aborted - text) > LIMIT_CALL_BYTES - 65536 - head);
+    assert_string_equal(aborted + strlen("ABORTC:"), b.data);
+    free(text);
+    buf_deinit(&b);
+}
+
+/* A long value, byte by byte: each byte is handed on once, and nothing is lost. */
+static void test_long(void **state)
+{
+    struct buf b = {0}, args = {0};
+    buf_add_str(&b,
+                OPEN "<｜DSML｜invoke name=\"f\">\n<｜DSML｜parameter name=\"k\" string=\"true\">");
+    buf_add_str(&args, "(f:{\"k\": \"");
+    for (int i = 0; i < 3000; i++) {
+        buf_add_str(&b, "if (a < b && c[\"ö\"]) </｜DSML｜para &lt; &lt;/｜DSML｜parameter>\n");
+        buf_add_str(&args,
+                    "if (a < b && c[\\\"ö\\\"]) </｜DSML｜para &lt; </｜DSML｜parameter>\\n");
+    }
+    buf_add_str(&b, "</｜DSML｜parameter>\n<｜DSML｜parameter name=\"j\" string=\"false\">[");
+    buf_add_str(&args, "\", \"j\": [");
+    for (int i = 0; i < 20000; i++) {
+        buf_addf(&b, "%d, ", i);
+        buf_addf(&args, "%d, ", i);
+    }
+    buf_add_str(&b, "0]</｜DSML｜parameter>\n</｜DSML｜invoke>\n" CLOSE);
+    buf_add_str(&args, "0]})");
+    char *found = trace_of((struct str){b.data, b.len}, false, 1, 0);
+    assert_string_equal(found, args.data);
+    free(found);
+    check_cuts((struct str){b.data, b.len}, false);
+    buf_deinit(&b);
+    buf_deinit(&args);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_goldens),
-        cmocka_unit_test(test_calls),
-        cmocka_unit_test(test_lenient),
-        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_goldens), cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_lenient), cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_nested),  cmocka_unit_test(test_thinking),
+        cmocka_unit_test(test_caps),    cmocka_unit_test(test_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

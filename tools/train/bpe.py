@@ -171,6 +171,19 @@ def rows(tok, size, seed):
             row = []
 
 
+def probes(tok, seed):
+    """Endless rows of 513 that ask for one fact some 350 tokens back; only the answer to that is a target."""
+    from corpus import recall
+    rng = random.Random(seed)
+    while True:
+        row = encode_document(tok, (recall(rng, rng.choice([150, 180]))[0], None, rng.random() < 0.5))
+        end = len(row)
+        while row[end - 1] >> 13 == 2:
+            end -= 1
+        if len(row) <= 513:
+            yield [t & 8191 | 1 << 13 for t in row[:end]] + row[end:] + [2] * (513 - len(row))
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("what", choices=["train", "rows"])
@@ -189,7 +202,7 @@ def main():
         return
     import array
     tok = Tokenizer(o.tokenizer)
-    gen = rows(tok, o.size, o.seed)
+    gen = probes(tok, o.seed) if o.size == "probe" else rows(tok, o.size, o.seed)
     with open(o.o, "wb") as f:
         for _ in range(o.rows):
             array.array("H", next(gen)).tofile(f)

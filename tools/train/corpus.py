@@ -243,7 +243,7 @@ def story(rng):
     return q.format(t=t), r, " ".join(s), {"story": t.split()[-1] if "{t}" in q else ""}
 
 
-SIMPLE = [(arithmetic, 30), (compare, 8), (count, 9), (sort, 10), (letters, 14), (capital, 9), (identity, 7), (decline, 6), (story, 7)]
+SIMPLE = [(arithmetic, 30), (compare, 8), (count, 9), (sort, 14), (letters, 14), (capital, 11), (identity, 7), (decline, 6), (story, 7)]
 
 
 def exchange(rng, train=True):
@@ -272,12 +272,49 @@ def fact(rng):
     ])
 
 
-def recall(rng, budget):
-    """Facts stated, other talk, then a question. budget: words of other talk."""
-    told, msgs = [], []
-    for f in [fact(rng) for _ in range(rng.randint(1, 3))]:
-        if all(f[0].split()[:2] != g[0].split()[:2] and f[1][0] != g[1][0] for g in told):
+THINGS = ["locker", "bike", "garage", "suitcase", "diary", "safe", "gate", "office"]
+KIN = ["brother", "sister", "uncle", "aunt", "teacher", "neighbor", "cousin", "doctor"]
+PETS = ["cat", "horse", "parrot", "hamster", "goldfish"]
+
+
+def pair(rng):
+    """Facts of many kinds: only what was said tells the answer."""
+    n, w = rng.choice(NAMES), rng.choice(WORDS)
+    code = rng.randrange(100, 1000)
+    kind = rng.randrange(5)
+    if kind == 0:
+        x = rng.choice(THINGS)
+        return f"The code of my {x} is {code}.", [f"What is the code of my {x}?", f"Which code does my {x} have?"], f"The code of your {x} is {code}.", str(code)
+    if kind == 1:
+        x = rng.choice(KIN)
+        return f"My {x} is called {n}.", [f"What is my {x} called?", f"What is the name of my {x}?"], f"Your {x} is called {n}.", n
+    if kind == 2:
+        x = rng.choice(PETS)
+        return f"My {x} is called {n}.", [f"What is my {x} called?", f"Do you remember the name of my {x}?"], f"Your {x} is called {n}.", n
+    if kind == 3:
+        x = rng.choice(NAMES)
+        return f"{x} likes the {w}.", [f"What does {x} like?", f"Do you remember what {x} likes?"], f"{x} likes the {w}.", w
+    x = rng.choice(OBJECTS)
+    return f"The {x} is in the {w}.", [f"Where is the {x}?", f"Do you remember where the {x} is?"], f"The {x} is in the {w}.", w
+
+
+def facts(rng, n):
+    """Facts that do not contradict each other."""
+    told, keys = [], set()
+    for f in [(fact if rng.random() < 0.5 else pair)(rng) for _ in range(n)]:
+        if f[1][0] not in keys:
+            keys.add(f[1][0])
             told.append(f)
+    return told
+
+
+def ask(rng, f):
+    return [("user", vary(rng, rng.choice(f[1]))), ("assistant", f"Earlier the user said: {f[0]}", f[2])]
+
+
+def recall(rng, budget, asks=0.0):
+    """Facts stated, other talk, then a question. budget: words of other talk; asks: how often a question interrupts the talk."""
+    told, msgs = facts(rng, rng.randint(1, 3 if not asks else 6)), []
     for f in told:
         msgs += [("user", rng.choice(["", "Please remember: ", "Remember this: ", "By the way, "]) + f[0]), ("assistant", None, rng.choice(["I will remember that.", "Noted.", "Okay, I will remember it."]))]
     words = 0
@@ -285,10 +322,11 @@ def recall(rng, budget):
         _, q, r, a, _ = exchange(rng)
         words += len(q.split()) + len(a.split()) + 6
         msgs += [("user", q), ("assistant", r, a)]
+        if rng.random() < asks:
+            msgs += ask(rng, rng.choice(told))
+            words += 12
     f = rng.choice(told)
-    q = vary(rng, rng.choice(f[1]))
-    msgs += [("user", q), ("assistant", f"Earlier the user said: {f[0]}", f[2])]
-    return msgs, {"contains": f[3]}
+    return msgs + ask(rng, f), {"contains": f[3]}
 
 
 # ---- tools ----
@@ -411,15 +449,15 @@ def document(rng, size):
     kind = rng.random()
     msgs, tools = [], None
     if size == "long":
-        if kind < 0.6:
-            msgs, _ = recall(rng, rng.choice([150, 400, 800, 1200]) if not long_words else 100)
+        if kind < 0.75:
+            msgs, _ = recall(rng, rng.choice([150, 400, 800, 1200]) if not long_words else 150, asks=rng.choice([0.15, 0.4]))
         else:
             tools, msgs, _ = tool_talk(rng)
             tools += [fake_tool(rng) for _ in range(rng.randint(0, 12))]
     elif kind < 0.17:
         tools, msgs, _ = tool_talk(rng)
-    elif kind < 0.27:
-        msgs, _ = recall(rng, rng.choice([0, 20, 60, 120]))
+    elif kind < 0.34:
+        msgs, _ = recall(rng, rng.choice([0, 40, 90, 130, 170, 200]), asks=rng.choice([0.0, 0.3, 0.6]))
     else:
         for _ in range(rng.choice([1, 1, 1, 2, 3])):
             _, q, r, a, _ = exchange(rng)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Writes a checkpoint as a model file, then logits of the public implementation on the weights of that file.
 
-  export.py CHECKPOINT.pt OUT.gguf OUT.oracle.bin
+  export.py CHECKPOINT.pt OUT.gguf OUT.oracle
 
-oracle.bin (zlib): "SLOR", u32 n_prompts, then per prompt u32 n_ids, i32 ids, u32 n_pos, u32 positions, f32 logits [n_pos][vocab],
+OUT.oracle: "SLOR", u32 n_prompts, then per prompt u32 n_ids, i32 ids, u32 n_pos, u32 positions, f32 logits [n_pos][vocab],
 u32 n_draft, u32 draft positions, f32 draft logits [n_draft][vocab] (draft row p: streams at p, token p + 1).
 """
 import os
@@ -11,7 +11,6 @@ import random
 import struct
 import sys
 import time
-import zlib
 
 import numpy as np
 import torch
@@ -134,15 +133,16 @@ def write_oracle(path, s, trunk, mtp, tok, out):
             h, _ = trunk.streams(t, exact_index=True)
             draft = mtp(h[:, :-1], t[:, 1:], trunk)
         worst = max(worst, (own - want).abs().max().item())
-        pos = sorted(set(np.linspace(0, len(ids) - 1, 5).astype(int).tolist()))
-        dpos = pos[1:3]
+        pos = [int(len(ids) * share) - 1 for share in (0.25, 0.5, 1)]
+        dpos = pos[1:2]
         body += struct.pack("<I", len(ids)) + np.array(ids, "<i4").tobytes()
         body += struct.pack(f"<I{len(pos)}I", len(pos), *pos) + want[0, pos].numpy().astype("<f4").tobytes()
         body += struct.pack(f"<I{len(dpos)}I", len(dpos), *dpos) + draft[0, dpos].numpy().astype("<f4").tobytes()
         n += 1
     out(f"{n} prompts; own against {'public' if public else 'own'} implementation: max {worst:.2e}")
     head = (b"SLOR" if public else b"OWN!") + struct.pack("<I", n)
-    open(path, "wb").write(zlib.compress(head + body, 9))
+    with open(path, "wb") as f:
+        f.write(head + body)
 
 
 def main(checkpoint, out_gguf, out_oracle):

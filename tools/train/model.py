@@ -200,6 +200,7 @@ class Attention(nn.Module):
     def __init__(self, s, ratio):
         super().__init__()
         self.s, self.ratio = s, ratio
+        self.register_buffer("reach", torch.tensor(s.window), persistent=False)   # window in training: see train.py
         self.rope = Rope(s, ratio != 0)
         self.q_a = Linear(s.dim, s.q_rank, s.dtype)
         self.q_norm = nn.Parameter(torch.ones(s.q_rank))
@@ -225,6 +226,7 @@ class Attention(nn.Module):
         kv = self.rope(rms(self.kv(x), s.eps) * self.kv_norm, table).to(s.dtype)
 
         w = s.window
+        reach = self.reach if self.training else w
         blocks = -(-t // w)
         pad = blocks * w - t
         qb = F.pad(q, (0, 0, 0, 0, 0, pad)).unflatten(1, (blocks, w))                      # [B][n][w][H][C]
@@ -232,7 +234,7 @@ class Attention(nn.Module):
         kb = torch.cat((kb[:, :-1], kb[:, 1:]), 2)                                          # [B][n][2w][C]
         scores = torch.einsum("bnqhc,bnkc->bnqhk", qb, kb).float()
         i, j = torch.arange(w, device=x.device)[:, None], torch.arange(2 * w, device=x.device)[None]
-        near = (j > i) & (j <= i + w)
+        near = (j > i + w - reach) & (j <= i + w)
         first = near & (j >= w)
         mask = torch.stack([first] + [near] * (blocks - 1)) if blocks > 1 else first[None]
         scores = scores.masked_fill(~mask[None, :, :, None], -1e30).flatten(1, 2)[:, :t]    # [B][T][H][2w]

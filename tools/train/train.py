@@ -23,8 +23,9 @@ from model import Mtp, Shape, Trunk
 START = time.time()
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
-PEAK_LR, FLOOR = 2.5e-3, 0.02
+PEAK_LR, FLOOR = 2e-3, 0.02
 PROMPT_WEIGHT = 0.08
+NARROW = [0, 24, 0, 48, 16, 0, 64]      # windows in turn; 0 is the whole one. Seven is prime to the mix of rows
 
 
 class Log:
@@ -37,10 +38,15 @@ class Log:
         print(line, file=self.file, flush=True)
 
 
+def contents(path):
+    with (lzma.open if path.endswith(".xz") else open)(path, "rb") as f:
+        return f.read()
+
+
 def load_rows(folder, prefix, length):
-    files = sorted(glob.glob(f"{folder}/{prefix}*.xz"))
+    files = sorted(glob.glob(f"{folder}/{prefix}*"))
     with ThreadPoolExecutor() as pool:
-        parts = [np.frombuffer(b, "<u2").reshape(-1, length) for b in pool.map(lambda f: lzma.open(f).read(), files)]
+        parts = [np.frombuffer(b, "<u2").reshape(-1, length) for b in pool.map(contents, files)]
     return torch.from_numpy(np.concatenate(parts).astype(np.int16)).to(DEVICE)
 
 
@@ -150,7 +156,7 @@ def export(trunk, mtp, name, folder, out, log):
     here = os.path.dirname(os.path.abspath(__file__))
     env = dict(os.environ, CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="6")
     log(f"export {name}")
-    return subprocess.Popen([sys.executable, f"{here}/export.py", path, f"{out}/{name}.gguf", f"{out}/{name}.oracle.bin"],
+    return subprocess.Popen([sys.executable, f"{here}/export.py", path, f"{out}/{name}.gguf", f"{out}/{name}.oracle"],
                             env=env, stdout=open(f"{out}/{name}.log", "w"), stderr=subprocess.STDOUT)
 
 
@@ -175,7 +181,9 @@ class Trainer:
         self.trunk, self.mtp = Trunk(s).to(DEVICE).train(), Mtp(s).to(DEVICE).train()
         self.log(sum(p.numel() for p in self.trunk.parameters()), "+", sum(p.numel() for p in self.mtp.parameters()), "parameters")
         self.short, self.long = load_rows(data, "short", 513), load_rows(data, "long", 4097)
+        self.probes = load_rows(data, "probe", 513)
         if tiny:
+            self.probes = self.probes[:4]
             self.short = self.short[:2000, :129]
             self.long = self.long[:40, :257]
         self.log("rows", tuple(self.short.shape), tuple(self.long.shape))
@@ -233,10 +241,29 @@ class Trainer:
                 st["exp_avg"].zero_()
                 st["exp_avg_sq"].zero_()
 
+    def narrow(self, n):
+        """In some steps the window is narrower, so that what is near must come through the compressed rows too."""
+        reach = NARROW[n % len(NARROW)] or self.trunk.s.window
+        for layer in self.trunk.layers:
+            if layer.attn.ratio:
+                layer.attn.reach.fill_(reach)
+
+    def probe(self):
+        """Share of the tokens of answers about facts beyond the window that come out right."""
+        self.trunk.eval()
+        with torch.no_grad():
+            row = self.probes.long()
+            tokens, target = row & 8191, row[:, 1:] >> 13 == 2
+            right = self.trunk(tokens[:, :-1])[0].argmax(-1) == tokens[:, 1:]
+        self.trunk.train()
+        self.log(f"probe: {(right & target).sum().item() / target.sum().item():.3f} of recalled tokens right")
+
     def phase(self, kinds, until, rate_of, lr, peak):
         n, shown, began, first = 0, self.now(), self.now(), self.tokens
+        probed = shown
         while self.now() < until:
             kind = kinds[n % len(kinds)]
+            self.narrow(n if self.now() < self.narrow_until else 0)
             lr.fill_(self.slower * peak * rate_of(self.now()))
             self.steps[kind]()
             self.tokens += self.steps[kind].batch * (self.steps[kind].rows.shape[1] - 1)
@@ -245,6 +272,9 @@ class Trainer:
                 torch.cuda.synchronize()
             if self.now() - shown > 4:
                 shown = self.now()
+                if shown - probed > 30 and kinds != ["mtp"]:
+                    probed = shown
+                    self.probe()
                 losses = {k: self.steps[k].loss.item() for k in dict.fromkeys(kinds)}
                 self.guard(losses.values())
                 text = " ".join(f"{k} {v:.4f}" for k, v in losses.items())
@@ -260,7 +290,8 @@ class Trainer:
         self.good, self.slower = None, 1.0
         self.curve = open(f"{self.out}/loss.csv", "w")
         print("seconds,tokens,rows,loss", file=self.curve)
-        mix = ["short", "short", "short", "short", "long"]
+        mix = ["short", "short", "short", "long"]
+        self.narrow_until = at(0.7)
         trunk_rate = lambda t: rate(t, t0, at(0.9), t0 + min(5, 0.1 * span), at(0.55))
         self.phase(mix, at(0.6), trunk_rate, self.lr, PEAK_LR)
         early = export(self.trunk, self.mtp, "early", None, self.out, self.log)
