@@ -331,11 +331,15 @@ static void call_abort(struct choice *c)
     if (limit ? encoder->tells_cut : encoder->tells_malformed) {
         emit(c, &(struct event_out){.kind = EVENT_CALL_END, .call = a->n_call - 1});
     } else {
-        fault_set(&f, limit ? 400 : 500, limit ? "limit_in_call" : "malformed_call",
-                  limit
-                      ? "the answer reached its limit inside a call of %.100s; ask for more tokens"
-                      : "the model's call of %.100s cannot be read, a server error; asking again may help",
-                  call->name);
+        if (limit)
+            fault_set(&f, 400, "limit_in_call",
+                      "the answer reached its limit inside a call of %.100s; ask for more tokens",
+                      call->name);
+        else
+            fault_set(&f, 500, "malformed_call",
+                      "the model's call of %.100s cannot be read, a server error; asking again "
+                      "may help",
+                      call->name);
         fail(c->g, &f);
     }
     cut(c);
