@@ -131,7 +131,7 @@ ops_obj := $(filter-out %/json_text.o,$(filter $(foreach d,base os ops formats/q
 $(BUILD)/libops.a: $(ops_obj)
 	@rm -f $@
 	@$(AR) rcs $@ $^
-$(BUILD)/tests/test_cpu_ops $(BUILD)/tests/test_cpu_same: $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libops.a
+$(BUILD)/tests/test_cpu_ops $(BUILD)/tests/test_cpu_rows $(BUILD)/tests/test_cpu_same: $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libops.a
 	@mkdir -p $(@D)
 	@echo "  CC $@"; $(CC) $(base_cflags) -Itests -Wno-missing-prototypes $(CFLAGS) -o $@ $< $(BUILD)/libops.a $(LDFLAGS) -lpthread -lm
 
@@ -192,7 +192,7 @@ tsan:
 	@$(MAKE) --no-print-directory ring RING=tsan RING_FLAGS='$(tsan_flags)' T='$(tsan_tests)'
 clang:
 	@$(MAKE) --no-print-directory ring RING=clang CC=clang RING_FLAGS='-O1' T='$(quick_tests)'
-neon_tests := $(filter $(patsubst tests/unit/%.c,%,$(test_src)),test_cpu_ops test_cpu_same)
+neon_tests := $(filter $(patsubst tests/unit/%.c,%,$(test_src)),test_cpu_ops test_cpu_rows test_cpu_same)
 neon:
 	@$(MAKE) --no-print-directory ring RING=neon CC=aarch64-linux-gnu-gcc RUNNER='qemu-aarch64 -L /usr/aarch64-linux-gnu' WITH_SERVER=0 \
 		RING_FLAGS='-march=armv8.2-a+dotprod+fp16' T='$(neon_tests)'
