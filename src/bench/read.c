@@ -30,7 +30,7 @@ static void read_piece(void *arg, int64_t first, int64_t last, int worker)
 enum sluice_status bench_read(int threads, double *bytes_s, struct sluice_error *err)
 {
     struct pool *pool;
-    uint64_t *memory = memory_take(READ_BYTES);
+    uint64_t *memory = memory_take(READ_BYTES, MEMORY_SPREAD);
     struct reading *reading = calloc(1, sizeof *reading);
     enum sluice_status st = SLUICE_ERR_NOMEM;
     if (!memory || !reading)

@@ -104,7 +104,7 @@ static void spread(void *at, size_t bytes)
         syscall(SYS_mbind, at, bytes, POLICY_INTERLEAVE, &nodes, (unsigned long)NODE_BITS + 1, 0);
 }
 
-void *memory_take(size_t bytes)
+void *memory_take(size_t bytes, enum memory_place place)
 {
     size_t alignment = bytes >= MEMORY_HUGE_FROM ? HUGE_PAGE : ALIGNMENT;
     size_t room = (bytes + alignment - 1) / alignment * alignment;
@@ -113,7 +113,8 @@ void *memory_take(size_t bytes)
     void *p = aligned_alloc(alignment, room ? room : alignment);
     if (p && alignment == HUGE_PAGE) {
         madvise(p, room, MADV_HUGEPAGE);
-        spread(p, room);
+        if (place == MEMORY_SPREAD)
+            spread(p, room);
     }
     return p;
 }

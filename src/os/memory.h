@@ -15,10 +15,15 @@ int64_t memory_available(void);
 /* From this size on memory is worth whole huge pages. */
 #define MEMORY_HUGE_FROM ((size_t)8 << 20)
 
+/* On which NUMA node memory of MEMORY_HUGE_FROM and more lies. */
+enum memory_place {
+    MEMORY_NEAR,    /* on that of the thread that touches it first */
+    MEMORY_SPREAD,  /* on all of them, page by page: any thread may read any part of it */
+};
+
 /* Uninitialised memory for free(), 64-byte aligned; of MEMORY_HUGE_FROM and more on huge pages
- * where the system has them, and spread over all NUMA nodes, since any thread may read any part of
- * it. NULL when there is none. */
-void *memory_take(size_t bytes);
+ * where the system has them. NULL when there is none. */
+void *memory_take(size_t bytes, enum memory_place place);
 
 /* NUMA nodes that have memory; 1 where that is not known. */
 int memory_nodes(void);

@@ -61,7 +61,8 @@ static enum match whole_tag(struct str text, const char *open, const char *name,
     if (m != YES)
         return m;
     bool quoted = false;
-    for (size_t i = n; i < text.len; i++) {
+    size_t last = n + LIMIT_CALL_NAME + 64; /* however much of text is there */
+    for (size_t i = n; i < text.len && i <= last; i++) {
         if (text.at[i] == '"')
             quoted = !quoted;
         if (text.at[i] == '>' && !quoted) {
@@ -72,7 +73,7 @@ static enum match whole_tag(struct str text, const char *open, const char *name,
         if (i == n && text.at[i] != ' ' && text.at[i] != '\n')
             return NO;
     }
-    return text.len - n > LIMIT_CALL_NAME + 64 ? NO : MAYBE;
+    return text.len > last ? NO : MAYBE;
 }
 
 /* The value of name="..." among attributes; false if it is not there. */
@@ -247,9 +248,8 @@ static bool step_block(struct toolcall *t)
 /* Remembers a parameter's name; false if the call has it already. */
 static bool add_key(struct toolcall *t, struct str key)
 {
-    const char *p = t->keys.data, *end = p + t->keys.len;
-    for (; p && p < end; p += strlen(p) + 1)
-        if (str_eq(str_of(p), key))
+    for (size_t at = 0; at < t->keys.len; at += strlen(t->keys.data + at) + 1)
+        if (str_eq(str_of(t->keys.data + at), key))
             return false;
     buf_add(&t->keys, key.at, key.len);
     buf_add(&t->keys, "", 1);

@@ -15,6 +15,10 @@ hashes() {
 # Threads and chunks change nothing.
 expect 0 "$@" --threads 1 --chunk 7 --csv "$scratch/b.csv"
 [ "$(hashes "$scratch/a.csv")" = "$(hashes "$scratch/b.csv")" ] || fail 'the logits differ'
+expect 0 "$@" --pin on --csv "$scratch/c.csv"
+[ "$(hashes "$scratch/a.csv")" = "$(hashes "$scratch/c.csv")" ] || fail 'the logits of pinned threads differ'
+expect 2 "$SLUICE" bench -m "$model" --pin sometimes
+says err 'expected auto|on|off'
 expect 2 "$SLUICE" bench -m "$model" --frontiers 40,5
 expect 2 "$SLUICE" bench -m "$model" --frontiers x
 expect 2 "$SLUICE" bench -m "$model" --frontiers 5,6 --decode 9

@@ -8,7 +8,9 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -60,13 +62,17 @@ class Server:
             return int(re.search(rf"^{key}:\s*(\d+) kB", f.read(), re.M).group(1))
 
     def cpu_seconds(self):
-        """Of all its threads, to the nanosecond."""
+        """Of its first thread, which is the loop, and of the others together, to the nanosecond."""
         tasks = f"/proc/{self.process.pid}/task"
-        total = 0
+        loop = others = 0
         for task in os.listdir(tasks):
             with open(f"{tasks}/{task}/schedstat") as f:
-                total += int(f.read().split()[0])
-        return total / 1e9
+                spent = int(f.read().split()[0]) / 1e9
+            if int(task) == self.process.pid:
+                loop = spent
+            else:
+                others += spent
+        return loop, others
 
     async def ask(self, path, body):
         """The whole reply as pieces of (time, bytes), the time when it was sent first."""
@@ -188,47 +194,52 @@ def overhead():
 
                     before = server.cpu_seconds()
                     pieces = asyncio.run(together())
-                    spent = server.cpu_seconds() - before
+                    loop, others = (after - was for after, was in zip(server.cpu_seconds(), before))
                     sent = sum(parse(p).usage["completion_tokens"] for p in pieces)
                     pace = f"one every {token_ms} ms" if token_ms else "as fast as it can"
-                    report(f"processor time per token, {n} streams, {pace}", 1e6 * spent / sent, 50, unit="us")
+                    report(f"processor time per token, {n} streams, {pace}: the server's loop", 1e6 * loop / sent, 50, unit="us")
+                    report(f"processor time per token, {n} streams, {pace}: the thread in the model's place", 1e6 * others / sent, unit="us")
 
 
 def idle():
-    """Memory of connections that have asked once and stay."""
-    async def one(port):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    """Memory of connections that have asked once and stay, plain and with TLS."""
+    async def one(port, tls):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
         writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await reader.read(4096)
         return writer
 
-    async def many(server, n):
-        for writer in [await one(server.port) for _ in range(50)]:
+    async def many(server, n, tls):
+        for writer in [await one(server.port, tls) for _ in range(50)]:
             writer.close()
         await asyncio.sleep(0.5)
         before = server.status_kb("VmRSS")
-        writers = [await one(server.port) for _ in range(n)]
+        writers = [await one(server.port, tls) for _ in range(n)]
         after = server.status_kb("VmRSS")
         for writer in writers:
             writer.close()
         return (after - before) / n
 
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as script:
-        script.write('{"content": "hello", "repeat": true}\n')
-        script.flush()
-        with Server("--script", script.name) as server:
-            report("memory per idle connection, of 900", asyncio.run(many(server, 900)), 16, unit="KiB")
+    with tempfile.TemporaryDirectory() as folder:
+        script, key, cert = (os.path.join(folder, name) for name in ("script", "key", "cert"))
+        with open(script, "w") as f:
+            f.write('{"content": "hello", "repeat": true}\n')
+        with Server("--script", script) as server:
+            report("memory per idle connection, of 900", asyncio.run(many(server, 900, None)), 16, unit="KiB")
+        if not shutil.which("openssl"):
+            print("memory per idle connection with TLS\tskipped: openssl makes its certificate")
+            return
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2", "-keyout", key, "-out", cert],
+                       check=True, stderr=subprocess.DEVNULL)
+        tls = ssl.create_default_context(cafile=cert)
+        tls.check_hostname = False
+        with Server("--script", script, "--tls-cert", cert, "--tls-key", key) as server:
+            report("memory per idle connection with TLS, of 900", asyncio.run(many(server, 900, tls)), 16, unit="KiB")
 
 
 def restart():
-    """A long conversation whose turn breaks off in the middle, because the client left or because the server was killed; then the same
-    turn is asked for again, or another one."""
-    def body_of(talk, question, tokens):
-        # Without an end, so that there is a middle to break off in.
-        body = chat("", tokens, logit_bias={str(end): -100})
-        body["messages"] = talk + [{"role": "user", "content": question}]
-        return body
-
+    """A long conversation that grows turn by turn. Between two turns, or in the middle of one that is then asked for again, the server
+    is killed; or nothing happens, or the client leaves and comes back."""
     async def break_off(server, body, then):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         text = json.dumps(body).encode()
@@ -239,40 +250,48 @@ def restart():
         then()
         writer.close()
 
-    def first(server, body):
-        reply = server.ask_now(CHAT, body)
-        counts = reply.usage["prompt_tokens"], reply.usage["prompt_tokens_details"]["cached_tokens"]
-        return reply.times[0], counts[0], counts[0] - counts[1]
-
-    again, next_turn = ([], []), ([], [])
+    seen = {}
     with tempfile.TemporaryDirectory() as folder:
         args = "--kv-dir", folder, "--ctx", "64K"
-        text = " ".join(f"Item {i} is worth {i * 31 % 97}." for i in range(1500))
-        talk = [{"role": "user", "content": text}]
         server = Server(*args).__enter__()
         end = end_token(server)
-        reply = server.ask_now(CHAT, body_of(talk, "Read this.", 24))
-        talk += [{"role": "user", "content": "Read this."}, {"role": "assistant", "content": reply.text}]
-        for i in range(24):
-            killed = i % 2
-            # What a tool might have said, some 300 tokens.
-            words = f"Result {i}: " + " ".join(f"line {k} has {k * i % 89} words" for k in range(25))
-            body = body_of(talk, words, 2000)
-            asyncio.run(break_off(server, body, lambda: server.end(signal.SIGKILL) if killed else None))
+        talk = [{"role": "user", "content": " ".join(f"Item {i} is worth {i * 31 % 97}." for i in range(1500))}]
+
+        def body_of(tokens):
+            # Without an end, so that there is a middle to break off in.
+            return {**chat("", tokens, logit_bias={str(end): -100}), "messages": talk}
+
+        def again():
+            nonlocal server
+            server.end(signal.SIGKILL)
+            server = Server(*args).__enter__()
+            server.ask_now(CHAT, chat("Warm up.", 2))
+
+        for i in range(25):
+            killed, middle = i % 2, i // 2 % 2
+            if middle:
+                asyncio.run(break_off(server, body_of(2000), lambda: None))
             if killed:
-                server = Server(*args).__enter__()
-                server.ask_now(CHAT, chat("Warm up.", 2))
-            if i % 4 < 2:
-                next_turn[killed].append(first(server, body_of(talk, "Something else. " + words, 4)))
-            else:
-                again[killed].append(first(server, {**body, "max_tokens": 4}))
+                again()
+            reply = server.ask_now(CHAT, body_of(60))
+            if i > 0:
+                new = reply.usage["prompt_tokens"] - reply.usage["prompt_tokens_details"]["cached_tokens"]
+                seen.setdefault((middle, killed), []).append((reply.times[0], new, reply.usage["prompt_tokens"]))
+            # What a tool might have said.
+            words = " ".join(f"line {k} has {k * i % 89} words" for k in range(25))
+            talk += [{"role": "assistant", "content": reply.text}, {"role": "user", "content": words}]
         server.end(signal.SIGTERM)
-    for what, seen, bound in ("the next turn", next_turn, 1.15), ("the same turn again", again, None):
-        # The least of six: other programs only add.
-        for name, times in zip(("warm", "after SIGKILL"), seen):
-            report(f"restart: first token of {what}, {times[0][1]} tokens, {median([t[2] for t in times])} of them new, {name}",
-                   1e3 * min(times)[0], unit="ms")
-        report(f"restart: {what}, after SIGKILL to warm", min(seen[1])[0] / min(seen[0])[0], bound)
+    # The least of six: other programs only add.
+    least = {key: min(times)[0] for key, times in seen.items()}
+    for (middle, killed), times in sorted(seen.items()):
+        what = "a turn that broke off, again" if middle else "the next turn"
+        name = "after SIGKILL" if killed else "warm"
+        report(f"restart: first token of {what}, some {median([t[2] for t in times])} tokens, {median([t[1] for t in times])} of them new, {name}",
+               1e3 * least[middle, killed], unit="ms")
+    report("restart: the next turn after SIGKILL to warm", least[0, 1] / least[0, 0], 1.15)
+    # What the turn had read when it broke off is in memory, but need not be on disk yet: it is read again, as if it were new.
+    report("restart: a turn that broke off, after SIGKILL, to a warm next turn", least[1, 1] / least[0, 0], 1.15)
+    report("restart: a turn that broke off, after SIGKILL, to the same with a client that left", least[1, 1] / least[1, 0])
 
 
 if __name__ == "__main__":

@@ -143,6 +143,38 @@ static void leaf_dots(const struct leaves *leaf)
     }
 }
 
+/* Halves that are widened and then dotted, and dotted where they lie. */
+static void leaf_half_dots(const struct leaves *leaf)
+{
+    static const int64_t sizes[] = {1, 7, 16, 17, 100, 515};
+    for (size_t k = 0; k < 2 * sizeof(sizes) / sizeof(sizes[0]); k++) {
+        enum quant_type type = k % 2 ? QUANT_BF16 : QUANT_F16;
+        int64_t n = sizes[k / 2];
+        struct weight w = case_weight(type, n, 16, 1);
+        struct qrows rows = {type, w.data, n, quant_row_bytes(type, n)};
+        float *wide = case_poison(16 * n), *x = case_floats(HALF_X * n, 1);
+        float y[3][HALF_X][DOTS_W];
+        const float *wr[DOTS_W], *xr[HALF_X];
+        for (int i = 0; i < 16; i++) {
+            wr[i] = wide + i * n;
+            leaves_c.widen(type, rows.data + (size_t)i * rows.row_bytes, wide + i * n, n);
+        }
+        for (int i = 0; i < HALF_X; i++)
+            xr[i] = x + i * n;
+        for (int m = 1; m <= HALF_X; m++) {
+            memset(y, 0, sizeof(y));
+            leaves_c.dots(wr, 17 - 2 * m, xr, m, n, y[0]);
+            leaves_c.half_dots(&rows, 17 - 2 * m, xr, m, y[1]);
+            leaf->half_dots(&rows, 17 - 2 * m, xr, m, y[2]);
+            same_bits(y[1], y[0], sizeof(y[0]), "c", "half_dots", quant_info(type)->name);
+            same_bits(y[2], y[0], sizeof(y[0]), leaf->name, "half_dots", quant_info(type)->name);
+        }
+        free(wide);
+        free(x);
+        case_free(&w);
+    }
+}
+
 static void leaf_elements(const struct leaves *leaf)
 {
     uint8_t codes[512], scales[16];
@@ -240,6 +272,7 @@ static void instruction_set(const char *isa)
         CASE(leaf_quantise, leaf);
         CASE(leaf_quantised, leaf);
         CASE(leaf_dots, leaf);
+        CASE(leaf_half_dots, leaf);
         CASE(leaf_elements, leaf);
         CASE(batches_and_threads, isa);
         return;

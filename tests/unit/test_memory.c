@@ -30,14 +30,14 @@ static void memory_is_aligned(void **state)
     static const size_t sizes[] = {0, 1, 63, 65, MEMORY_HUGE_FROM - 1, MEMORY_HUGE_FROM,
                                    MEMORY_HUGE_FROM + 1};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        uint8_t *p = memory_take(sizes[i]);
+        uint8_t *p = memory_take(sizes[i], i % 2 ? MEMORY_SPREAD : MEMORY_NEAR);
         assert_non_null(p);
         assert_int_equal((uintptr_t)p % (sizes[i] < MEMORY_HUGE_FROM ? 64 : 2 << 20), 0);
         memset(p, 0x5a, sizes[i]);
         assert_true(sizes[i] == 0 || p[sizes[i] - 1] == 0x5a);
         free(p);
     }
-    assert_null(memory_take(SIZE_MAX - 5));
+    assert_null(memory_take(SIZE_MAX - 5, MEMORY_SPREAD));
 }
 
 /* Where the system gives huge pages when asked, large memory has them. */
@@ -52,7 +52,7 @@ static void large_memory_is_on_huge_pages(void **state)
     }
     fclose(f);
     size_t bytes = (size_t)32 << 20;
-    uint8_t *p = memory_take(bytes);
+    uint8_t *p = memory_take(bytes, MEMORY_SPREAD);
     assert_non_null(p);
     memset(p, 1, bytes);
     f = fopen("/proc/self/smaps", "r");

@@ -253,6 +253,17 @@ static void test_caps(void **state)
     assert_string_equal(text + 2, b.data);
     free(text);
 
+    /* A tag that is too long is none, however much of it comes at once. */
+    buf_clear(&b);
+    buf_add_str(&b, OPEN "<｜DSML｜invoke name=\"f\" other=\"");
+    for (int i = 0; i <= LIMIT_CALL_NAME + 64; i++)
+        buf_add_char(&b, 'n');
+    buf_add_str(&b, "\">\n</｜DSML｜invoke>\n" CLOSE);
+    text = trace_of((struct str){b.data, b.len}, false, b.len, 0);
+    assert_memory_equal(text, "C:", 2);
+    free(text);
+    check_cuts((struct str){b.data, b.len}, false);
+
     buf_clear(&b);
     buf_add_str(&b,
                 OPEN "<｜DSML｜invoke name=\"f\">\n<｜DSML｜parameter name=\"k\" string=\"true\">");

@@ -7,6 +7,9 @@
 
 #include "ops/cpu/elem_body.h"
 
+/* Bytes ahead of where a row in halves is read: processors stop reading ahead at pages. */
+#define HALF_AHEAD 4096
+
 static inline __m256 exp_avx2(__m256 x)
 {
     const __m256 magic = _mm256_set1_ps(ROUND_MAGIC);

@@ -554,6 +554,94 @@ static void mix_rest(float *o, const float *p, const struct mix_keys *m, int64_t
             o[k] = __builtin_fmaf(p[j], m->key[j * m->dim + k], o[k]);
 }
 
+/* 8 halves as floats */
+static inline __m256 half8(enum quant_type type, const uint8_t *p)
+{
+    __m128i h = _mm_loadu_si128((const __m128i *)p);
+    if (type == QUANT_F16)
+        return _mm256_cvtph_ps(h);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
+
+/* 16 values of a weight row and of nx activation rows. */
+static inline __attribute__((always_inline)) void
+half_step(enum quant_type type, const uint8_t *w, const float *const *x, int nx, __m256 (*s)[2])
+{
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        __m256 v = half8(type, w + 16 * h);
+#pragma GCC unroll 6
+        for (int i = 0; i < nx; i++)
+            s[i][h] = _mm256_fmadd_ps(v, _mm256_loadu_ps(x[i] + 8 * h), s[i][h]);
+    }
+}
+
+/* A weight row against nx rows: row by row, memory is read in the order in which it lies, which is
+ * worth more than several sums at a time. The end of a row is padded with zeros. */
+static inline __attribute__((always_inline)) void
+half_row(enum quant_type type, const uint8_t *w, const float *const *x, int nx, int64_t n, float *y)
+{
+    __m256 s[HALF_X][2];
+    const float *at[HALF_X];
+    int64_t whole = n / 16 * 16;
+#pragma GCC unroll 6
+    for (int i = 0; i < nx; i++)
+        s[i][0] = s[i][1] = _mm256_setzero_ps();
+    for (int64_t k = 0; k < whole; k += 16) {
+#pragma GCC unroll 6
+        for (int i = 0; i < nx; i++)
+            at[i] = x[i] + k;
+        _mm_prefetch((const char *)w + 2 * k + HALF_AHEAD, _MM_HINT_T0);
+        half_step(type, w + 2 * k, at, nx, s);
+    }
+    if (whole < n) {
+        uint8_t a[32] = {0};
+        float b[HALF_X][16] = {{0}};
+        memcpy(a, w + 2 * whole, 2 * (size_t)(n - whole));
+        for (int i = 0; i < nx; i++) {
+            memcpy(b[i], x[i] + whole, (size_t)(n - whole) * sizeof(float));
+            at[i] = b[i];
+        }
+        half_step(type, a, at, nx, s);
+    }
+    for (int i = 0; i < nx; i++)
+        y[i] = fold16(s[i][0], s[i][1]);
+}
+
+#define HALF_ROW(n_x)                                                                              \
+    case n_x:                                                                                      \
+        half_row(type, row, x, n_x, w->n, part);                                                   \
+        break
+
+static inline __attribute__((always_inline)) void
+half_rows(enum quant_type type, const struct qrows *w, int n_rows, const float *const *x, int nx,
+          float (*y)[DOTS_W])
+{
+    for (int j = 0; j < n_rows; j++) {
+        const uint8_t *row = w->data + (uint64_t)j * w->row_bytes;
+        float part[HALF_X] = {0};
+        switch (nx) {
+            HALF_ROW(1);
+            HALF_ROW(2);
+            HALF_ROW(3);
+            HALF_ROW(4);
+            HALF_ROW(5);
+            HALF_ROW(6);
+        }
+        for (int i = 0; i < nx; i++)
+            y[i][j] = part[i];
+    }
+}
+
+static void avx2_half_dots(const struct qrows *w, int n_rows, const float *const *x, int nx,
+                          float (*y)[DOTS_W])
+{
+    if (w->type == QUANT_F16)
+        half_rows(QUANT_F16, w, n_rows, x, nx, y);
+    else
+        half_rows(QUANT_BF16, w, n_rows, x, nx, y);
+}
+
 static void avx2_mix(float *const *o, int n_o, const struct mix_keys *m)
 {
     for (int i = 0; i < n_o; i += 4) {
@@ -580,6 +668,7 @@ const struct leaves leaves_avx2 = {
     .tile_dot = avx2_tile_dot,
     .widen = avx2_widen,
     .dots = avx2_dots,
+    .half_dots = avx2_half_dots,
     .mix = avx2_mix,
     .fp8_decode = avx2_fp8_decode,
     .fp4_decode = avx2_fp4_decode,

@@ -9,7 +9,7 @@
 static enum sluice_status cpu_alloc(void *ctx, size_t bytes, DEV void **out,
                                     struct sluice_error *err)
 {
-    *out = memory_take(bytes);
+    *out = memory_take(bytes, MEMORY_SPREAD);
     FAIL_IF(!*out, err, SLUICE_ERR_NOMEM, "out of memory allocating %zu bytes for the model",
             bytes);
     memset(*out, 0, bytes);
@@ -145,7 +145,8 @@ static enum sluice_status cpu_plan(void *ctx, const struct ops_limits *limits,
     carve_worker(&next, &worker);
     next.worker_bytes = worker.used;
     carve_all(&next, &measure);
-    next.scratch = memory_take(measure.used);
+    /* every worker touches its own part first */
+    next.scratch = memory_take(measure.used, MEMORY_NEAR);
     FAIL_IF(!next.scratch, err, SLUICE_ERR_NOMEM,
             "out of memory for the cpu backend's scratch (%zu bytes)", measure.used);
     struct carve place = {.base = next.scratch};

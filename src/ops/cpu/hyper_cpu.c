@@ -29,16 +29,21 @@ static void logits_items(void *arg, int64_t first, int64_t last, int worker)
         int n_w = fn->n_out - r < FN_ROWS ? (int)(fn->n_out - r) : FN_ROWS;
         int n_x = job->n - i < FN_BATCH ? (int)(job->n - i) : FN_BATCH;
         const float *w[FN_ROWS], *x[FN_BATCH];
+        const uint8_t *at_r = (const uint8_t *)fn->data + (uint64_t)r * row_bytes;
+        struct qrows rows = {fn->type, at_r, fn->n_in, row_bytes};
         float y[FN_BATCH][DOTS_W];
-        for (int k = 0; k < n_w; k++) {
+        bool half = n_x <= HALF_X && (fn->type == QUANT_F16 || fn->type == QUANT_BF16);
+        for (int k = 0; k < n_w && !half; k++) {
             float *wide = work.rows + k * fn->n_in;
             w[k] = wide;
-            job->ctx->leaf->widen(fn->type, (const uint8_t *)fn->data +
-                                                (uint64_t)(r + k) * row_bytes, wide, fn->n_in);
+            job->ctx->leaf->widen(fn->type, at_r + (uint64_t)k * row_bytes, wide, fn->n_in);
         }
         for (int k = 0; k < n_x; k++)
             x[k] = job->x + (job->row ? job->row[i + k] : i + k) * fn->n_in;
-        job->ctx->leaf->dots(w, n_w, x, n_x, fn->n_in, y);
+        if (half)
+            job->ctx->leaf->half_dots(&rows, n_w, x, n_x, y);
+        else
+            job->ctx->leaf->dots(w, n_w, x, n_x, fn->n_in, y);
         for (int k = 0; k < n_x; k++)
             memcpy(job->logits + (i + k) * fn->n_out + r, y[k], (size_t)n_w * sizeof(float));
     }

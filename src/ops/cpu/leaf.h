@@ -32,6 +32,8 @@
 /* Weight rows and activation rows of one call of dots. */
 #define DOTS_W 16
 #define DOTS_X 16
+/* Activation rows of one call of half_dots. */
+#define HALF_X 6
 
 /* One quantised activation row of n values. */
 struct act {
@@ -51,7 +53,7 @@ struct tile {
     bool has_min;
 };
 
-/* A quantised weight's rows. */
+/* A weight's rows, as they lie. */
 struct qrows {
     enum quant_type type;
     const uint8_t *data;
@@ -103,6 +105,9 @@ struct leaves {
     /* y[i][j] = w[j] . x[i]: float32 rows of n values, nw <= DOTS_W, nx <= DOTS_X. */
     void (*dots)(const float *const *w, int nw, const float *const *x, int nx, int64_t n,
                  float (*y)[DOTS_W]);
+    /* The same, bit by bit, of rows in F16 or BF16 as they lie; nx <= HALF_X. */
+    void (*half_dots)(const struct qrows *w, int n_rows, const float *const *x, int nx,
+                      float (*y)[DOTS_W]);
     /* o[i][k] += p[i][j] * key[j][k] for j ascending; p rows are p_stride apart. */
     void (*mix)(float *const *o, int n_o, const struct mix_keys *m);
     /* codes and scale bytes of KV_FP8 rows to float32 (n values) */

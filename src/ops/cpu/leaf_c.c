@@ -80,6 +80,14 @@ static void c_tile_dot(const struct tile *t, const struct act *x, int n, float (
     }
 }
 
+static float fold16(float *s)
+{
+    for (int half = 8; half; half /= 2)
+        for (int j = 0; j < half; j++)
+            s[j] += s[j + half];
+    return s[0];
+}
+
 static float f32_dot(const float *a, const float *b, int64_t n)
 {
     float s[16] = {0};
@@ -87,10 +95,7 @@ static float f32_dot(const float *a, const float *b, int64_t n)
         s[k % 16] = fmaf(a[k], b[k], s[k % 16]);
     for (int64_t k = n; k % 16; k++)
         s[k % 16] = fmaf(0.0f, 0.0f, s[k % 16]);
-    for (int half = 8; half; half /= 2)
-        for (int j = 0; j < half; j++)
-            s[j] += s[j + half];
-    return s[0];
+    return fold16(s);
 }
 
 static void c_dots(const float *const *w, int nw, const float *const *x, int nx, int64_t n,
@@ -99,6 +104,28 @@ static void c_dots(const float *const *w, int nw, const float *const *x, int nx,
     for (int i = 0; i < nx; i++)
         for (int j = 0; j < nw; j++)
             y[i][j] = f32_dot(w[j], x[i], n);
+}
+
+static float half_dot(enum quant_type type, const uint8_t *w, const float *x, int64_t n)
+{
+    float s[16] = {0};
+    for (int64_t k = 0; k < n; k += 16) {
+        int len = n - k < 16 ? (int)(n - k) : 16;
+        float a[16] = {0}, b[16] = {0};
+        elem_widen(type, w + 2 * k, a, len);
+        memcpy(b, x + k, (size_t)len * sizeof(float));
+        for (int j = 0; j < 16; j++)
+            s[j] = fmaf(a[j], b[j], s[j]);
+    }
+    return fold16(s);
+}
+
+static void c_half_dots(const struct qrows *w, int n_rows, const float *const *x, int nx,
+                        float (*y)[DOTS_W])
+{
+    for (int i = 0; i < nx; i++)
+        for (int j = 0; j < n_rows; j++)
+            y[i][j] = half_dot(w->type, w->data + (uint64_t)j * w->row_bytes, x[i], w->n);
 }
 
 static void c_mix(float *const *o, int n_o, const struct mix_keys *m)
@@ -117,6 +144,7 @@ const struct leaves leaves_c = {
     .tile_dot = c_tile_dot,
     .widen = elem_widen,
     .dots = c_dots,
+    .half_dots = c_half_dots,
     .mix = c_mix,
     .fp8_decode = elem_fp8_decode,
     .fp4_decode = elem_fp4_decode,

@@ -73,6 +73,20 @@ static int64_t operand_row(const struct operand *x, int64_t i)
     return x->pick ? x->pick[i] / x->pick_div : i;
 }
 
+/* Few batch rows against weights in F16 or BF16: these are dotted where they lie. */
+static void tile_half(const struct cpu_ctx *ctx, const struct weight_rows *w, int64_t first,
+                      const struct operand *x, float (*out)[TILE_ROWS])
+{
+    int n_rows = w->n_out - first < TILE_ROWS ? (int)(w->n_out - first) : TILE_ROWS;
+    struct qrows rows = {.type = w->type, .n = w->n_in,
+                         .row_bytes = quant_row_bytes(w->type, w->n_in)};
+    rows.data = w->data + (uint64_t)first * rows.row_bytes;
+    const float *xs[HALF_X];
+    for (int64_t i = 0; i < x->n; i++)
+        xs[i] = x->x + operand_row(x, i) * x->x_stride + x->offset;
+    ctx->leaf->half_dots(&rows, n_rows, xs, (int)x->n, out);
+}
+
 static void tile_float(const struct cpu_ctx *ctx, struct cpu_work *work,
                        const struct weight_rows *w, int64_t first, const struct operand *x,
                        float (*out)[TILE_ROWS])
@@ -118,6 +132,11 @@ void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w
     struct cpu_work work = cpu_worker(ctx, worker);
     int block = act_block(w->type);
     SLUICE_ASSERT(w->n_in <= ctx->max_act);
+    bool half = w->type == QUANT_F16 || w->type == QUANT_BF16;
+    if (half && x->n <= HALF_X) {
+        tile_half(ctx, w, first, x, out);
+        return;
+    }
     if (block == 0 || x->exact) {
         tile_float(ctx, &work, w, first, x, out);
         return;

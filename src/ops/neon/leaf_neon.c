@@ -156,70 +156,225 @@ static inline float fold16(const float32x4_t *s)
 }
 
 /* Two weight rows against one activation row. */
-static inline void dots_two(const float *w0, const float *w1, const float *x, int64_t n, float *y)
+/* Weight rows anywhere. */
+struct row_list {
+    const uint8_t *row[DOTS_W];
+    int n_rows;
+    int64_t n;
+};
+
+/* 16 values of a weight row: float32, or halves. */
+static inline __attribute__((always_inline)) void sixteen(enum quant_type type, const uint8_t *p,
+                                                          float32x4_t *v)
 {
-    float32x4_t s[2][4];
-    int64_t k = 0;
-    for (int h = 0; h < 4; h++)
-        s[0][h] = s[1][h] = vdupq_n_f32(0);
-    for (; k + 16 <= n; k += 16) {
 #pragma GCC unroll 4
-        for (int h = 0; h < 4; h++) {
-            float32x4_t v = vld1q_f32(x + k + 4 * h);
-            s[0][h] = vfmaq_f32(s[0][h], vld1q_f32(w0 + k + 4 * h), v);
-            s[1][h] = vfmaq_f32(s[1][h], vld1q_f32(w1 + k + 4 * h), v);
+    for (int h = 0; h < 4; h++) {
+        if (type == QUANT_F32) {
+            v[h] = vreinterpretq_f32_u8(vld1q_u8(p + 16 * h));
+        } else if (type == QUANT_F16) {
+            v[h] = vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p + 8 * h)));
+        } else {
+            uint16x4_t half = vreinterpret_u16_u8(vld1_u8(p + 8 * h));
+            v[h] = vreinterpretq_f32_u32(vshll_n_u16(half, 16));
         }
     }
-    if (k < n) {
-        float a[2][16] = {{0}}, b[16] = {0};
-        size_t rest = (size_t)(n - k) * sizeof(float);
-        memcpy(a[0], w0 + k, rest);
-        memcpy(a[1], w1 + k, rest);
-        memcpy(b, x + k, rest);
+}
+
+/* 16 values of a weight row and of nx <= 3 activation rows, for one row's sums. */
+static inline __attribute__((always_inline)) void
+dots_step(enum quant_type type, const uint8_t *w, const float *const *x, int nx,
+          float32x4_t (*s)[4])
+{
+    float32x4_t v[4];
+    sixteen(type, w, v);
+#pragma GCC unroll 4
+    for (int i = 0; i < nx; i++)
+#pragma GCC unroll 4
         for (int h = 0; h < 4; h++)
-            for (int j = 0; j < 2; j++)
-                s[j][h] = vfmaq_f32(s[j][h], vld1q_f32(a[j] + 4 * h), vld1q_f32(b + 4 * h));
+            s[i][h] = vfmaq_f32(s[i][h], v[h], vld1q_f32(x[i] + 4 * h));
+}
+
+/* 2 weight rows; the end of a row is padded with zeros. */
+static inline __attribute__((always_inline)) void
+dots_block(enum quant_type type, const uint8_t *const *w, const float *const *x, int nx, int64_t n,
+           float (*y)[2])
+{
+    float32x4_t s[2][3][4];
+    size_t size = type == QUANT_F32 ? 4 : 2;
+    int64_t whole = n / 16 * 16;
+    const float *at[3];
+    for (int k = 0; k < 2 * nx * 4; k++)
+        s[k / 4 / nx][k / 4 % nx][k % 4] = vdupq_n_f32(0);
+    for (int64_t k = 0; k < whole; k += 16) {
+#pragma GCC unroll 4
+        for (int i = 0; i < nx; i++)
+            at[i] = x[i] + k;
+        dots_step(type, w[0] + (size_t)k * size, at, nx, s[0]);
+        dots_step(type, w[1] + (size_t)k * size, at, nx, s[1]);
     }
-    y[0] = fold16(s[0]);
-    y[1] = fold16(s[1]);
+    if (whole < n) {
+        uint8_t a[2][64] = {{0}};
+        float b[3][16] = {{0}};
+        for (int i = 0; i < nx; i++) {
+            memcpy(b[i], x[i] + whole, (size_t)(n - whole) * sizeof(float));
+            at[i] = b[i];
+        }
+        for (int j = 0; j < 2; j++) {
+            memcpy(a[j], w[j] + (size_t)whole * size, (size_t)(n - whole) * size);
+            dots_step(type, a[j], at, nx, s[j]);
+        }
+    }
+    for (int i = 0; i < nx; i++)
+        for (int j = 0; j < 2; j++)
+            y[i][j] = fold16(s[j][i]);
+}
+
+static inline __attribute__((always_inline)) void
+dots_rows(enum quant_type type, const struct row_list *w, const float *const *x, int nx,
+          float (*y)[DOTS_W])
+{
+    int64_t n = w->n;
+    for (int j = 0; j < w->n_rows; j += 2) {
+        bool both = j + 1 < w->n_rows;
+        const uint8_t *two[2] = {w->row[j], w->row[both ? j + 1 : j]};
+        float part[3][2];
+        for (int i = 0; i < nx; i += 3) {
+            int ni = nx - i < 3 ? nx - i : 3;
+            if (ni == 3)
+                dots_block(type, two, x + i, 3, n, part);
+            else if (ni == 2)
+                dots_block(type, two, x + i, 2, n, part);
+            else
+                dots_block(type, two, x + i, 1, n, part);
+            for (int l = 0; l < ni; l++)
+                memcpy(y[i + l] + j, part[l], (both ? 2 : 1) * sizeof(float));
+        }
+    }
 }
 
 static void neon_dots(const float *const *w, int nw, const float *const *x, int nx, int64_t n,
                       float (*y)[DOTS_W])
 {
-    for (int i = 0; i < nx; i++) {
-        for (int j = 0; j < nw; j += 2) {
-            float two[2];
-            dots_two(w[j], w[j + 1 < nw ? j + 1 : j], x[i], n, two);
-            y[i][j] = two[0];
-            if (j + 1 < nw)
-                y[i][j + 1] = two[1];
+    struct row_list rows = {.n_rows = nw, .n = n};
+    for (int j = 0; j < nw; j++)
+        rows.row[j] = (const uint8_t *)w[j];
+    dots_rows(QUANT_F32, &rows, x, nx, y);
+}
+
+static void neon_half_dots(const struct qrows *w, int n_rows, const float *const *x, int nx,
+                           float (*y)[DOTS_W])
+{
+    struct row_list rows = {.n_rows = n_rows, .n = w->n};
+    for (int j = 0; j < n_rows; j++)
+        rows.row[j] = w->data + (uint64_t)j * w->row_bytes;
+    if (w->type == QUANT_F16)
+        dots_rows(QUANT_F16, &rows, x, nx, y);
+    else
+        dots_rows(QUANT_BF16, &rows, x, nx, y);
+}
+
+/* 4 e4m3 codes in words of 32 bits; as elem_e4m3. */
+static inline float32x4_t e4m3(uint32x4_t b)
+{
+    uint32x4_t m = vandq_u32(b, vdupq_n_u32(0x7f));
+    uint32x4_t normal = vaddq_u32(vshlq_n_u32(m, 20), vdupq_n_u32(120u << 23));
+    uint32x4_t small = vreinterpretq_u32_f32(vmulq_n_f32(vcvtq_f32_u32(m), 0x1p-9f));
+    uint32x4_t v = vbslq_u32(vcltq_u32(m, vdupq_n_u32(8)), small, normal);
+    v = vbslq_u32(vceqq_u32(m, vdupq_n_u32(0x7f)), vdupq_n_u32(0x7fc00000), v);
+    uint32x4_t sign = vshlq_n_u32(vandq_u32(b, vdupq_n_u32(0x80)), 24);
+    return vreinterpretq_f32_u32(vorrq_u32(v, sign));
+}
+
+static void neon_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x)
+{
+    int64_t at = 0;
+    for (; at + 64 <= n; at += 64) {
+        float s = e8m0_to_f32(scales[at / 64]);
+        for (int j = 0; j < 64; j += 8) {
+            uint16x8_t b = vmovl_u8(vld1_u8(codes + at + j));
+            vst1q_f32(x + at + j, vmulq_n_f32(e4m3(vmovl_u16(vget_low_u16(b))), s));
+            vst1q_f32(x + at + j + 4, vmulq_n_f32(e4m3(vmovl_u16(vget_high_u16(b))), s));
         }
+    }
+    elem_fp8_decode(codes + at, scales + at / 64, n - at, x + at);
+}
+
+/* 16 signed bytes times s */
+static inline void store_sixteen(int8x16_t v, float s, float *x)
+{
+    int16x8_t half[2] = {vmovl_s8(vget_low_s8(v)), vmovl_s8(vget_high_s8(v))};
+    for (int h = 0; h < 2; h++) {
+        float32x4_t lo = vcvtq_f32_s32(vmovl_s16(vget_low_s16(half[h])));
+        float32x4_t hi = vcvtq_f32_s32(vmovl_s16(vget_high_s16(half[h])));
+        vst1q_f32(x + 8 * h, vmulq_n_f32(lo, s));
+        vst1q_f32(x + 8 * h + 4, vmulq_n_f32(hi, s));
     }
 }
 
-static inline void mix_sixteen(float *o, const float *p, const float *key, int n_key, int64_t dim)
+static void neon_fp4_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x)
 {
-    float32x4_t s[4];
-    for (int h = 0; h < 4; h++)
-        s[h] = vld1q_f32(o + 4 * h);
-    for (int j = 0; j < n_key; j++)
-        for (int h = 0; h < 4; h++)
-            s[h] = vfmaq_n_f32(s[h], vld1q_f32(key + j * dim + 4 * h), p[j]);
-    for (int h = 0; h < 4; h++)
-        vst1q_f32(o + 4 * h, s[h]);
+    const int8x16_t table = vld1q_s8(e2m1_doubled);
+    int64_t at = 0;
+    for (; at + 32 <= n; at += 32) {
+        float s = e8m0_to_f32(scales[at / 32]) * 0.5f;
+        uint8x16_t b = vld1q_u8(codes + at / 2);
+        int8x16_t even = vqtbl1q_s8(table, vandq_u8(b, vdupq_n_u8(15)));
+        int8x16_t odd = vqtbl1q_s8(table, vshrq_n_u8(b, 4));
+        store_sixteen(vzip1q_s8(even, odd), s, x + at);
+        store_sixteen(vzip2q_s8(even, odd), s, x + at + 16);
+    }
+    elem_fp4_decode(codes + at / 2, scales + at / 32, n - at, x + at);
+}
+
+/* 8 dims of n_o <= 4 outputs, which share each key. */
+static inline __attribute__((always_inline)) void
+mix_eight(float *const *o, int n_o, const float *p, const struct mix_keys *m, int64_t k)
+{
+    const float *key = m->key + k;
+    float32x4_t s[4][2];
+#pragma GCC unroll 4
+    for (int i = 0; i < n_o; i++) {
+        s[i][0] = vld1q_f32(o[i] + k);
+        s[i][1] = vld1q_f32(o[i] + k + 4);
+    }
+    for (int j = 0; j < m->n_key; j++) {
+        float32x4_t a = vld1q_f32(key + j * m->dim), b = vld1q_f32(key + j * m->dim + 4);
+#pragma GCC unroll 4
+        for (int i = 0; i < n_o; i++) {
+            float w = p[i * m->p_stride + j];
+            s[i][0] = vfmaq_n_f32(s[i][0], a, w);
+            s[i][1] = vfmaq_n_f32(s[i][1], b, w);
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < n_o; i++) {
+        vst1q_f32(o[i] + k, s[i][0]);
+        vst1q_f32(o[i] + k + 4, s[i][1]);
+    }
+}
+
+static void mix_rest(float *o, const float *p, const struct mix_keys *m, int64_t k)
+{
+    for (; k < m->dim; k++)
+        for (int j = 0; j < m->n_key; j++)
+            o[k] = __builtin_fmaf(p[j], m->key[j * m->dim + k], o[k]);
 }
 
 static void neon_mix(float *const *o, int n_o, const struct mix_keys *m)
 {
-    for (int i = 0; i < n_o; i++) {
-        const float *p = m->p + i * m->p_stride;
+    for (int i = 0; i < n_o; i += 4) {
         int64_t k = 0;
-        for (; k + 16 <= m->dim; k += 16)
-            mix_sixteen(o[i] + k, p, m->key + k, m->n_key, m->dim);
-        for (; k < m->dim; k++)
-            for (int j = 0; j < m->n_key; j++)
-                o[i][k] = __builtin_fmaf(p[j], m->key[j * m->dim + k], o[i][k]);
+        int n = n_o - i < 4 ? n_o - i : 4;
+        const float *p = m->p + i * m->p_stride;
+        for (; k + 8 <= m->dim; k += 8) {
+            if (n == 4)
+                mix_eight(o + i, 4, p, m, k);
+            else
+                for (int l = 0; l < n; l++)
+                    mix_eight(o + i + l, 1, p + l * m->p_stride, m, k);
+        }
+        for (int l = 0; l < n; l++)
+            mix_rest(o[i + l], p + l * m->p_stride, m, k);
     }
 }
 
@@ -231,9 +386,10 @@ const struct leaves leaves_neon = {
     .tile_dot = neon_tile_dot,
     .widen = elem_widen,
     .dots = neon_dots,
+    .half_dots = neon_half_dots,
     .mix = neon_mix,
-    .fp8_decode = elem_fp8_decode,
-    .fp4_decode = elem_fp4_decode,
+    .fp8_decode = neon_fp8_decode,
+    .fp4_decode = neon_fp4_decode,
     .exp_minus = elem_exp_minus,
     .gated = elem_gated,
     .scaled = elem_scaled,
