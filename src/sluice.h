@@ -190,7 +190,7 @@ struct sluice_grammar_options {
     size_t gbnf_len;
     const char *schema;          /* a JSON schema, or NULL */
     size_t schema_len;
-    const char *schema_name;     /* that messages call it by; NULL: "schema" */
+    const char *schema_name;     /* what messages call the schema or the GBNF; NULL: these words */
     const char *tools;           /* JSON array of OpenAI tools, or NULL */
     size_t tools_len;
     const char *tool;            /* the name of the only one that may be called, or NULL */
@@ -205,8 +205,10 @@ struct sluice_grammar_options {
 enum sluice_status sluice_grammar_new(struct sluice *e,
                                       const struct sluice_grammar_options *options,
                                       struct sluice_grammar **out, struct sluice_error *err);
-/* Gives up the caller's share; requests keep theirs until they are released. Before sluice_close.
- * Any thread. */
+/* One more share of it, to be given up too; returns g. Any thread. */
+struct sluice_grammar *sluice_grammar_hold(struct sluice_grammar *g);
+/* Gives up a share; requests keep theirs until they are released. Accepts NULL. Before
+ * sluice_close. Any thread. */
 void sluice_grammar_free(struct sluice_grammar *g);
 
 /* ---- requests ---- */

@@ -98,6 +98,15 @@ void buf_drop_front(struct buf *b, size_t n)
     b->data[b->len] = 0;
 }
 
+void buf_cut(struct buf *b, size_t n)
+{
+    SLUICE_ASSERT(n <= b->len);
+    if (n == b->len)
+        return;
+    b->len = n;
+    b->data[n] = 0;
+}
+
 enum sluice_status buf_status(const struct buf *b, struct sluice_error *err)
 {
     if (b->status == SLUICE_OK)

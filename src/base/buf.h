@@ -34,6 +34,9 @@ void buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf,
 /* Removes the first n bytes (n <= len). */
 void buf_drop_front(struct buf *b, size_t n);
 
+/* Keeps the first n bytes (n <= len). */
+void buf_cut(struct buf *b, size_t n);
+
 /* SLUICE_OK, or the first append's failure, described in *err. */
 enum sluice_status buf_status(const struct buf *b, struct sluice_error *err);
 /* Moves the bytes out to the caller, who frees them; never NULL on SLUICE_OK. The buffer is empty

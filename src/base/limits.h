@@ -66,6 +66,7 @@
 #define LIMIT_ASK_TOOL_NAME 256
 #define LIMIT_ASK_ANSWERS 128              /* prompts times answers of one request */
 #define LIMIT_ASK_IMAGES 256               /* parts that are no text, of one request */
+#define LIMIT_SERVER_GRAMMARS 16           /* kept compiled */
 #define LIMIT_SERVER_KEYS 256
 #define LIMIT_SERVER_KEY 512               /* bytes of an API key */
 #define LIMIT_SERVER_SHELF ((size_t)1 << 27) /* bytes of remembered responses, and of calls */

@@ -130,6 +130,11 @@ out:
     return st;
 }
 
+struct sluice_grammar *sluice_grammar_hold(struct sluice_grammar *g)
+{
+    return (struct sluice_grammar *)grammar_hold(grammar_of(g));
+}
+
 void sluice_grammar_free(struct sluice_grammar *g)
 {
     grammar_free(grammar_of(g));

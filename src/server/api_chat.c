@@ -89,7 +89,6 @@ static enum sluice_status refuse(struct json_object *body, struct sluice_error *
     FAIL_IF(field(body, "audio"), err, SLUICE_ERR_ARG, "audio: this model writes text only");
     FAIL_IF(field(body, "functions") || field(body, "function_call"), err, SLUICE_ERR_ARG,
             "functions: expected tools instead");
-    FAIL_IF(field(body, "grammar"), err, SLUICE_ERR_ARG, "grammar: not supported");
     return SLUICE_OK;
 }
 
@@ -129,6 +128,7 @@ enum sluice_status chat_parse(struct server *s, struct json_object *body, struct
     TRY(read_tools(a, body, err));
     TRY(read_choice(a, field(body, "tool_choice"), err));
     TRY(read_effort(a, body, err));
+    TRY(ask_read_held(a, body, err));
     return ask_read_format(a, field(body, "response_format"), "response_format", err);
 }
 
@@ -173,6 +173,12 @@ static void write_call(struct buf *out, const struct ask *ask, const struct answ
     json_text_write_str(out, str_of(ask_client_name(ask, call->name, &space)));
     json_member(out, "arguments", args);
     buf_add_str(out, "}");
+}
+
+static void write_call_fault(struct buf *out, const struct answer *a)
+{
+    if (answer_call_fault(a))
+        json_member(out, "tool_call_error", str_of(answer_call_fault(a)));
 }
 
 static void open_chunk(struct buf *out, const struct reply *r, int index)
@@ -230,6 +236,7 @@ static void event(void *state, const struct reply *r, const struct event_out *e,
         buf_addf(out, ", \"finish_reason\": \"%s\"", finish);
         if (e->answer->stop)
             json_member(out, "stop_reason", str_of(e->answer->stop));
+        write_call_fault(out, e->answer);
         buf_add_str(out, "}], \"timings\": ");
         answer_write_timings(&e->answer->usage, out);
         buf_add_str(out, "}");
@@ -293,6 +300,7 @@ static void write_choice(struct buf *out, const struct reply *r, int i)
     buf_addf(out, ", \"finish_reason\": \"%s\"", answer_finish_word(a));
     if (a->stop)
         json_member(out, "stop_reason", str_of(a->stop));
+    write_call_fault(out, a);
     buf_add_str(out, "}");
 }
 

@@ -63,7 +63,8 @@ static enum sluice_status parse(struct server *s, struct json_object *body, stru
     const char *suffix = NULL;
     TRY(field_string(body, "suffix", &suffix, err));
     FAIL_IF(suffix && *suffix, err, SLUICE_ERR_ARG, "suffix: not supported");
-    FAIL_IF(field(body, "grammar"), err, SLUICE_ERR_ARG, "grammar: not supported");
+    TRY(ask_read_held(a, body, err));
+    TRY(ask_read_format(a, field(body, "response_format"), "response_format", err));
     TRY(field_typed(body, "stream_options", json_type_object, &stream, err));
     a->usage = field_true(stream, "include_usage");
     return SLUICE_OK;

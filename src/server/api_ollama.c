@@ -42,13 +42,20 @@ static enum sluice_status parse(struct server *s, struct json_object *body, stru
         a->effort = json_object_get_boolean(think) ? SLUICE_EFFORT_DEFAULT : SLUICE_EFFORT_NONE;
     else
         TRY(ask_effort(a, think, "think", err));
-    if (json_object_is_type(format, json_type_object))
+    if (json_object_is_type(format, json_type_object)) {
         a->format = json_object_get(format);
+        return ask_hold(a, format, "format", err);
+    }
     FAIL_IF(json_object_is_type(format, json_type_string) && json_str(format).len &&
                 strcmp(json_object_get_string(format), "json") != 0,
             err, SLUICE_ERR_ARG, "format: expected json or a schema, found %.40s",
             json_object_get_string(format));
-    return SLUICE_OK;
+    if (json_str(format).len == 0)
+        return SLUICE_OK;
+    a->format = json_object_new_object();
+    FAIL_IF(!a->format, err, SLUICE_ERR_NOMEM, "out of memory for a request");
+    json_object_object_add(a->format, "type", json_object_new_string("object"));
+    return ask_hold(a, a->format, "format", err);
 }
 
 /* ---- writing ---- */

@@ -207,15 +207,13 @@ static enum sluice_status prompt_of(struct server *s, parse_fn parse, struct jso
                                     struct sluice_tokens **prompt, struct sluice_error *err)
 {
     struct ask *a = ask_new(&s->defaults);
-    struct buf forced = {0};
     FAIL_IF(!a, err, SLUICE_ERR_NOMEM, "out of memory for a request");
     enum sluice_status st;
     TRY_OUT(parse(s, body, a, err));
     ask_settle(a);
-    st = prompts_make(s, a, prompt, &forced, err);
+    st = prompts_make(s, a, prompt, err);
 out:
     ask_free(a);
-    buf_deinit(&forced);
     return st;
 }
 

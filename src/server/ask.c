@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/json_text.h"
 
 struct ask *ask_new(const struct ask_defaults *d)
 {
@@ -43,6 +44,8 @@ void ask_free(struct ask *a)
     json_object_put(a->tools);
     json_object_put(a->names);
     json_object_put(a->format);
+    json_object_put(a->schema);
+    free(a->gbnf);
     json_object_put(a->prompts);
     json_object_put(a->texts);
     json_object_put(a->echoed);
@@ -263,9 +266,6 @@ void ask_settle(struct ask *a)
         a->think_budget = a->max_tokens - answer > 0 ? a->max_tokens - answer : 1;
     if (!a->tools)
         a->choice = ASK_AUTO;
-    /* A call that must come begins the answer, so there is nothing to think before it. */
-    if (a->choice == ASK_CALL)
-        a->effort = SLUICE_EFFORT_NONE;
 }
 
 /* ---- the format of the reply ---- */
@@ -284,7 +284,7 @@ enum sluice_status ask_read_format(struct ask *a, struct json_object *format, co
         a->format = json_object_new_object();
         FAIL_IF(!a->format, err, SLUICE_ERR_NOMEM, "out of memory for a request");
         json_object_object_add(a->format, "type", json_object_new_string("object"));
-        return SLUICE_OK;
+        return ask_hold(a, a->format, key, err);
     }
     FAIL_IF(strcmp(type, "json_schema") != 0, err, SLUICE_ERR_ARG,
             "%s: expected the type text, json_object or json_schema, found %.40s", key, type);
@@ -293,6 +293,112 @@ enum sluice_status ask_read_format(struct ask *a, struct json_object *format, co
     FAIL_IF(!json_object_is_type(schema, json_type_object), err, SLUICE_ERR_ARG,
             "%s: expected a schema object, found %.60s", key, json_object_to_json_string(schema));
     a->format = json_object_get(schema);
+    return ask_hold(a, schema, key, err);
+}
+
+/* ---- other ways to the same ---- */
+
+enum sluice_status ask_hold(struct ask *a, struct json_object *schema, const char *key,
+                            struct sluice_error *err)
+{
+    FAIL_IF(!json_object_is_type(schema, json_type_object), err, SLUICE_ERR_ARG,
+            "%s: expected a schema object, found %.60s", key, json_object_to_json_string(schema));
+    FAIL_IF(a->held_by, err, SLUICE_ERR_ARG, "%s: %s says already what the answer must be", key,
+            a->held_by);
+    a->schema = json_object_get(schema);
+    a->held_by = key;
+    return SLUICE_OK;
+}
+
+static enum sluice_status hold_gbnf(struct ask *a, struct json_object *text, const char *key,
+                                    struct sluice_error *err)
+{
+    FAIL_IF(!json_object_is_type(text, json_type_string), err, SLUICE_ERR_ARG,
+            "%s: expected a string, found %.60s", key, json_object_to_json_string(text));
+    FAIL_IF(a->held_by, err, SLUICE_ERR_ARG, "%s: %s says already what the answer must be", key,
+            a->held_by);
+    a->held_by = key;
+    return copy_text(&a->gbnf, json_object_get_string(text), err);
+}
+
+/* One of some texts, as a GBNF. */
+static enum sluice_status hold_choice(struct ask *a, struct json_object *list, const char *key,
+                                      struct sluice_error *err)
+{
+    struct buf out;
+    size_t n = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+    FAIL_IF(n == 0, err, SLUICE_ERR_ARG, "%s: expected an array of strings, found %.60s", key,
+            json_object_to_json_string(list));
+    buf_init(&out, 0);
+    buf_add_str(&out, "root ::= ");
+    bool strings = true;
+    for (size_t i = 0; i < n; i++) {
+        struct json_object *one = json_object_array_get_idx(list, i);
+        struct str text = json_str(one);
+        strings &= json_object_is_type(one, json_type_string);
+        buf_add_str(&out, i ? " | \"" : "\"");
+        for (size_t k = 0; k < text.len; k++) {
+            unsigned char c = (unsigned char)text.at[k];
+            if (c < 0x20 || c == '"' || c == '\\')
+                buf_addf(&out, "\\x%02x", c);
+            else
+                buf_add_char(&out, (char)c);
+        }
+        buf_add_str(&out, "\"");
+    }
+    struct json_object *gbnf = json_of((struct str){out.data ? out.data : "", out.len});
+    enum sluice_status st = buf_status(&out, err);
+    if (st == SLUICE_OK && !strings)
+        st = status_fail(err, SLUICE_ERR_ARG, -1, "%s: expected an array of strings", key);
+    if (st == SLUICE_OK)
+        st = hold_gbnf(a, gbnf, key, err);
+    json_object_put(gbnf);
+    buf_deinit(&out);
+    return st;
+}
+
+/* A schema as an object, or as the text of one. */
+static enum sluice_status hold_json(struct ask *a, struct json_object *value, const char *key,
+                                    struct sluice_error *err)
+{
+    struct json_object *parsed = NULL;
+    if (!json_object_is_type(value, json_type_string))
+        return ask_hold(a, value, key, err);
+    struct str text = json_str(value);
+    enum sluice_status st = json_text_parse(text.at, text.len, &parsed, err);
+    if (st != SLUICE_OK)
+        status_prefix(err, "%s: ", key);
+    else
+        st = ask_hold(a, parsed, key, err);
+    json_object_put(parsed);
+    return st;
+}
+
+enum sluice_status ask_read_held(struct ask *a, struct json_object *body, struct sluice_error *err)
+{
+    typedef enum sluice_status hold(struct ask *, struct json_object *, const char *,
+                                    struct sluice_error *);
+    static const struct {
+        const char *key;
+        hold *read;
+    } rows[] = {{"grammar", hold_gbnf},        {"json_schema", hold_json},
+                {"guided_json", hold_json},    {"guided_grammar", hold_gbnf},
+                {"guided_choice", hold_choice}},
+      inner[] = {{"json", hold_json}, {"grammar", hold_gbnf}, {"choice", hold_choice}};
+    struct json_object *structured = NULL;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (field(body, rows[i].key))
+            TRY(rows[i].read(a, field(body, rows[i].key), rows[i].key, err));
+    TRY(field_typed(body, "structured_outputs", json_type_object, &structured, err));
+    for (size_t i = 0; i < sizeof inner / sizeof *inner; i++)
+        if (field(structured, inner[i].key))
+            TRY(inner[i].read(a, field(structured, inner[i].key), "structured_outputs", err));
+    static const char *const refused[] = {"guided_regex", "guided_whitespace_pattern"};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        FAIL_IF(field(body, refused[i]), err, SLUICE_ERR_ARG,
+                "%s: not supported; a string's pattern in a schema is", refused[i]);
+    FAIL_IF(field(structured, "regex") || field(structured, "structural_tag"), err, SLUICE_ERR_ARG,
+            "structured_outputs: expected json, grammar or choice");
     return SLUICE_OK;
 }
 

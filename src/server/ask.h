@@ -29,13 +29,19 @@ struct ask {
     struct json_object *tools; /* array of {"type": "function", "function"}, or NULL */
     struct json_object *names; /* object: a tool's name here -> {"name", "namespace"} of the
                                   client, where they differ; or NULL */
-    struct json_object *format; /* schema that the reply is asked to follow, or NULL */
+    struct json_object *format; /* schema that the model is told to follow, or NULL */
     enum sluice_effort effort;
     bool preview, keep_reasoning, trust_text, continue_last;
     bool past_thinking; /* the answer goes on behind its thinking part */
     enum ask_choice choice;
     char *tool_name; /* of ASK_CALL: this one, or NULL: any */
     bool one_call; /* the answer ends with its first call */
+
+    /* What the answer is held to, token by token; beside calls, where choice allows them. One of
+     * the two or none. */
+    struct json_object *schema; /* or NULL */
+    char *gbnf; /* or NULL */
+    const char *held_by; /* the member that says so, for messages; static */
 
     /* Or raw prompts: array of strings and of arrays of ids; messages is NULL. */
     struct json_object *prompts;
@@ -87,6 +93,13 @@ enum sluice_status ask_effort(struct ask *a, struct json_object *value, const ch
 enum sluice_status ask_thinking(struct ask *a, struct json_object *value, struct sluice_error *err);
 /* After everything was read: a budget leaves room for an answer. */
 void ask_settle(struct ask *a);
+
+/* What other servers' clients hold an answer to a form with: grammar (GBNF), json_schema, and
+ * guided_json, guided_grammar, guided_choice or the same in structured_outputs. */
+enum sluice_status ask_read_held(struct ask *a, struct json_object *body, struct sluice_error *err);
+/* The answer is held to follow a schema, an object; key is static. */
+enum sluice_status ask_hold(struct ask *a, struct json_object *schema, const char *key,
+                            struct sluice_error *err);
 
 /* {"type": "json_schema", "json_schema": {"schema"}} or {"type": "json_object" | "text"}; in the
  * Responses shape the schema stands one level higher. */

@@ -27,6 +27,15 @@ struct sluice_usage reply_usage(const struct reply *r)
     return sum;
 }
 
+const char *answer_call_fault(const struct answer *a)
+{
+    bool broken = a->n_call > 0 && a->call[a->n_call - 1].broken;
+    if (!a->malformed || broken)
+        return NULL;
+    return a->again ? "the model wrote a tool call that could not be read, twice; it is in the text"
+                    : "the model wrote a tool call that could not be read; it is in the text";
+}
+
 const char *answer_finish_word(const struct answer *a)
 {
     switch (a->finish) {

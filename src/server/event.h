@@ -34,6 +34,7 @@ struct answer {
     struct sluice_logprob *top; /* [n_top] */
     int32_t n_top;
     bool malformed; /* it holds a call that could not be read: as text, or broken */
+    bool again; /* after a call that could not be read another one was asked for */
     bool done;
     enum sluice_finish finish;
     char *stop; /* the stop string found, or NULL */
@@ -94,6 +95,9 @@ struct encoder {
     void (*fault)(const struct fault *f, struct buf *out);
 };
 
+/* Why the answer's text holds a call, or NULL: it could not be read, as the one that was asked for
+ * in its place. */
+const char *answer_call_fault(const struct answer *a);
 /* "stop", "length", "tool_calls" and so on: the word of Chat Completions. */
 const char *answer_finish_word(const struct answer *a);
 /* {"prompt_n", "prompt_ms", ...}: times, as llama.cpp's clients read them. */

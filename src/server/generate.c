@@ -5,7 +5,9 @@
  *             (2) a short call is sent when it is whole, and what turned out to be none is text; a
  *                 long one is sent as it comes, and the answer ends where it turned out to be none:
  *                 no client may take a part of a call for all of it
- *             (3) the source's thread only copies events into posts; all else is the loop's
+ *             (3) a block of calls that cannot be read, and of which nothing was sent, is put aside
+ *                 once: the answer goes on from before it, held to be a block that can
+ *             (4) the source's thread only copies events into posts; all else is the loop's
  *
  *   job: READ (worker) --> generations: QUEUED --> PREFILL --> DECODE --> DONE
  *                  '--> fault               client leaves, cancel: ------^ at the next step */
@@ -16,17 +18,13 @@
 
 #include "base/check.h"
 #include "os/clock.h"
-#include "server/server_internal.h"
+#include "server/generate.h"
 #include "server/turns.h"
-#include "text/reasoning.h"
 
 /* Bytes of arguments from which a call is long: most malformed calls show before that. */
 #define CALL_LONG 128
 
-enum choice_state { CHOICE_QUEUED, CHOICE_PREFILL, CHOICE_DECODE, CHOICE_DONE };
 static const char *const state_names[] = {"queued", "prefill", "decode", "done"};
-
-struct choice;
 
 /* An event on its way from the source's thread. */
 struct piece {
@@ -42,50 +40,6 @@ struct piece {
     char text[];
 };
 
-/* The last event; part of the choice, so that it cannot fail to come. */
-struct ending {
-    struct loop_post post;
-    struct choice *c;
-    enum sluice_finish finish;
-    int stop; /* index among the ask's, or -1 */
-    struct sluice_usage usage;
-    struct sluice_error error;
-};
-
-struct choice {
-    struct gen *g;
-    int index;
-    struct source_request *r;
-    struct reasoning parser;
-    struct answer *answer;
-    struct buf raw; /* everything that came, thinking and forced text included */
-    struct answer_call open; /* a call that has begun and was not shown */
-    bool call_open, call_shown; /* shown: it is the answer's last */
-    bool cut; /* nothing after this place is read */
-    enum choice_state state;
-    int64_t read, total, cached, place;
-    int64_t n_token;
-    int32_t told; /* tokens of the answer that an event has shown */
-    struct ending ending;
-    /* any thread */
-    atomic_bool lost; /* an event could not be kept */
-};
-
-struct gen {
-    struct gen *next, **slot;
-    struct server *s;
-    struct exchange *x;
-    const struct api *api;
-    struct reply reply;
-    struct choice *choice; /* [reply.n] */
-    int running;
-    struct event *alive;
-    void *state; /* of the encoder */
-    struct buf out;
-    bool begun, over; /* the stream; everything that is sent */
-    double started, wrote;
-};
-
 /* A request that is being read. */
 struct job {
     struct loop_post post;
@@ -97,7 +51,7 @@ struct job {
     struct ask *ask;
     struct sluice_tokens *prompts; /* [n_prompt] */
     int n_prompt;
-    struct buf forced;
+    struct sluice_grammar *grammar; /* or NULL */
     struct fault fault;
     bool failed;
 };
@@ -115,7 +69,7 @@ static void flush(struct gen *g)
     buf_clear(&g->out);
 }
 
-static void emit(struct choice *c, struct event_out *e)
+void choice_emit(struct choice *c, struct event_out *e)
 {
     struct gen *g = c->g;
     e->index = c->index;
@@ -143,6 +97,7 @@ static void on_alive(evutil_socket_t fd, short what, void *arg)
 
 static void cancel_all(struct gen *g)
 {
+    g->cancelled = true;
     for (int i = 0; i < g->reply.n; i++)
         if (g->choice[i].r && g->choice[i].state != CHOICE_DONE)
             g->s->source.fn->cancel(g->choice[i].r);
@@ -204,6 +159,8 @@ static void gen_free(struct gen *g)
     free(g->state);
     free(g->choice);
     free(g->reply.answer);
+    prompts_free(g->prompts, ask_prompts(g->reply.ask));
+    sluice_grammar_free(g->grammar);
     ask_free((struct ask *)g->reply.ask);
     buf_deinit(&g->out);
     free(g);
@@ -238,7 +195,7 @@ static void finish_all(struct gen *g)
 
 /* ---- events of one answer ---- */
 
-static void call_drop(struct choice *c)
+void choice_drop_call(struct choice *c)
 {
     free(c->open.name);
     buf_deinit(&c->open.args);
@@ -248,7 +205,7 @@ static void call_drop(struct choice *c)
 
 static void call_begin(struct choice *c, struct str name)
 {
-    call_drop(c);
+    choice_drop_call(c);
     c->open.name = strndup(name.at, name.len);
     c->call_open = c->open.name != NULL;
     c->lost = c->lost || !c->call_open;
@@ -262,7 +219,7 @@ static void call_show(struct choice *c)
     a->call = call ? call : a->call;
     if (!call) {
         c->lost = true;
-        call_drop(c);
+        choice_drop_call(c);
         return;
     }
     call += a->n_call;
@@ -273,8 +230,8 @@ static void call_show(struct choice *c)
     size_t prefix = strlen(call->id);
     server_random_id(call->id + prefix, 25);
     a->n_call++;
-    emit(c, &(struct event_out){.kind = EVENT_CALL_BEGIN, .call = a->n_call - 1});
-    emit(c, &(struct event_out){.kind = EVENT_CALL_ARGS,
+    choice_emit(c, &(struct event_out){.kind = EVENT_CALL_BEGIN, .call = a->n_call - 1});
+    choice_emit(c, &(struct event_out){.kind = EVENT_CALL_ARGS,
                                 .call = a->n_call - 1,
                                 .text = {call->args.data, call->args.len}});
 }
@@ -288,13 +245,13 @@ static void call_args(struct choice *c, struct str text)
     buf_add(args, text.at, text.len);
     c->lost = c->lost || args->status != SLUICE_OK;
     if (c->call_shown)
-        emit(c, &(struct event_out){.kind = EVENT_CALL_ARGS, .call = a->n_call - 1, .text = text});
+        choice_emit(c, &(struct event_out){
+                           .kind = EVENT_CALL_ARGS, .call = a->n_call - 1, .text = text});
     else if (c->g->begun && args->len >= CALL_LONG)
         call_show(c);
 }
 
-/* Nothing more of the answer is wanted. */
-static void cut(struct choice *c)
+void choice_cut(struct choice *c)
 {
     c->cut = true;
     if (c->r)
@@ -308,9 +265,9 @@ static void call_end(struct choice *c)
     if (!c->call_shown)
         return;
     c->call_open = c->call_shown = false;
-    emit(c, &(struct event_out){.kind = EVENT_CALL_END, .call = c->answer->n_call - 1});
+    choice_emit(c, &(struct event_out){.kind = EVENT_CALL_END, .call = c->answer->n_call - 1});
     if (c->g->reply.ask->one_call)
-        cut(c);
+        choice_cut(c);
 }
 
 static void call_abort(struct choice *c)
@@ -320,7 +277,7 @@ static void call_abort(struct choice *c)
     bool limit = ended && c->ending.finish == SLUICE_FINISH_LENGTH;
     a->malformed = true;
     if (!c->call_shown) {
-        call_drop(c);
+        choice_drop_call(c);
         return;
     }
     struct answer_call *call = &a->call[a->n_call - 1];
@@ -329,7 +286,7 @@ static void call_abort(struct choice *c)
     const struct encoder *encoder = c->g->api->encoder;
     struct fault f;
     if (limit ? encoder->tells_cut : encoder->tells_malformed) {
-        emit(c, &(struct event_out){.kind = EVENT_CALL_END, .call = a->n_call - 1});
+        choice_emit(c, &(struct event_out){.kind = EVENT_CALL_END, .call = a->n_call - 1});
     } else {
         if (limit)
             fault_set(&f, 400, "limit_in_call",
@@ -342,23 +299,24 @@ static void call_abort(struct choice *c)
                       call->name);
         fail(c->g, &f);
     }
-    cut(c);
+    choice_cut(c);
 }
 
-static void on_answer(void *ctx, const struct answer_event *e)
+void choice_on_answer(void *ctx, const struct answer_event *e)
 {
     struct choice *c = ctx;
     struct answer *a = c->answer;
-    if (c->cut)
+    if (c->cut || (c->parser.calls.giving_up && again_put_aside(c)))
         return;
+    a->malformed |= c->parser.calls.giving_up;
     switch (e->kind) {
     case ANSWER_REASONING:
         buf_add(&a->reasoning, e->text.at, e->text.len);
-        emit(c, &(struct event_out){.kind = EVENT_REASONING, .text = e->text});
+        choice_emit(c, &(struct event_out){.kind = EVENT_REASONING, .text = e->text});
         break;
     case ANSWER_CONTENT:
         buf_add(&a->content, e->text.at, e->text.len);
-        emit(c, &(struct event_out){.kind = EVENT_CONTENT, .text = e->text});
+        choice_emit(c, &(struct event_out){.kind = EVENT_CONTENT, .text = e->text});
         break;
     case ANSWER_CALL_BEGIN:
         call_begin(c, e->text);
@@ -383,7 +341,7 @@ static enum sluice_status push_text(struct choice *c, struct str text, struct sl
         buf_add(&c->raw, text.at, text.len);
         return reasoning_push(&c->parser, text, err);
     }
-    on_answer(c, &(struct answer_event){.kind = ANSWER_CONTENT, .text = text});
+    choice_on_answer(c, &(struct answer_event){.kind = ANSWER_CONTENT, .text = text});
     return SLUICE_OK;
 }
 
@@ -510,31 +468,75 @@ static void remember(struct choice *c)
     json_object_put(calls);
 }
 
-static void finish_answer(struct choice *c)
+/* Adds what the last request to the source took. */
+static void add_usage(struct choice *c)
+{
+    struct sluice_usage *u = &c->answer->usage, more = c->ending.usage;
+    if (c->answer->again) {
+        more.prompt = u->prompt;
+        more.cached = u->cached;
+        more.answer += u->answer;
+        more.reasoning += u->reasoning;
+        more.queue_s += u->queue_s;
+        more.prefill_s += u->prefill_s;
+        more.decode_s += u->decode_s;
+        more.first_token_s = u->first_token_s;
+    }
+    *u = more;
+    c->spent = more.answer;
+}
+
+/* Reads what is left of the text. False if the answer goes on after all. */
+static bool finish_text(struct choice *c)
+{
+    struct answer *a = c->answer;
+    struct ending *end = &c->ending;
+    a->finish = end->finish;
+    a->stop = end->stop >= 0 ? c->g->reply.ask->stop[end->stop] : NULL;
+    c->was_cut = c->cut;
+    add_usage(c);
+    if (c->g->reply.ask->messages && !c->cut) {
+        struct sluice_error err;
+        if (a->finish == SLUICE_FINISH_STOP)
+            repair(c);
+        if (reasoning_finish(&c->parser, &err) != SLUICE_OK) {
+            a->finish = SLUICE_FINISH_ERROR;
+            end->error = err;
+        }
+    } else if (c->aside && a->finish == SLUICE_FINISH_CANCELLED && !c->g->cancelled) {
+        a->finish = SLUICE_FINISH_STOP; /* it was the block that ended it */
+    }
+    if (c->aside && a->finish == SLUICE_FINISH_STOP && again_ask(c))
+        return false;
+    if (c->aside)
+        again_bring_back(c);
+    return true;
+}
+
+/* What clients are told of how it ended. */
+static void settle_finish(struct choice *c)
+{
+    struct answer *a = c->answer;
+    bool broken = a->n_call > 0 && a->call[a->n_call - 1].broken;
+    if (broken && (c->was_cut || a->finish != SLUICE_FINISH_CANCELLED))
+        a->finish = SLUICE_FINISH_LENGTH; /* what clients know of an answer that ends in a call */
+    else if (a->n_call > 0 && !broken && (c->was_cut || a->finish == SLUICE_FINISH_STOP))
+        a->finish = SLUICE_FINISH_TOOL_CALLS;
+}
+
+static void tell_end(struct choice *c)
 {
     struct gen *g = c->g;
     struct answer *a = c->answer;
-    struct ending *end = &c->ending;
-    struct sluice_error err = end->error;
+    struct sluice_error err = c->ending.error;
     struct fault f;
-    a->finish = end->finish;
-    a->usage = end->usage;
-    a->stop = end->stop >= 0 ? g->reply.ask->stop[end->stop] : NULL;
     enum sluice_status st = SLUICE_OK;
-    bool was_cut = c->cut;
-    if (g->reply.ask->messages && !c->cut) {
-        if (a->finish == SLUICE_FINISH_STOP)
-            repair(c);
-        st = reasoning_finish(&c->parser, &err);
-    }
     if (c->lost || buf_status(&a->content, NULL) != SLUICE_OK ||
         buf_status(&a->reasoning, NULL) != SLUICE_OK)
         st = status_fail(&err, SLUICE_ERR_NOMEM, -1, "out of memory for the answer");
-    bool broken = a->n_call > 0 && a->call[a->n_call - 1].broken;
-    if (broken && (was_cut || a->finish != SLUICE_FINISH_CANCELLED))
-        a->finish = SLUICE_FINISH_LENGTH; /* what clients know of an answer that ends in a call */
-    else if (a->n_call > 0 && !broken && (was_cut || a->finish == SLUICE_FINISH_STOP))
-        a->finish = SLUICE_FINISH_TOOL_CALLS;
+    settle_finish(c);
+    if (answer_call_fault(a))
+        server_log(g->s, SLUICE_LOG_WARN, "%s: %s", g->reply.id, answer_call_fault(a));
     a->done = true;
     if (st != SLUICE_OK || a->finish == SLUICE_FINISH_ERROR) {
         fault_from(&f, &err);
@@ -543,22 +545,27 @@ static void finish_answer(struct choice *c)
     }
     g->s->count.cancelled += a->finish == SLUICE_FINISH_CANCELLED;
     remember(c);
-    emit(c, &(struct event_out){.kind = EVENT_END});
+    choice_emit(c, &(struct event_out){.kind = EVENT_END});
 }
 
-static void on_ending(struct loop_post *post)
+void choice_conclude(struct choice *c)
 {
-    struct ending *end = (struct ending *)post;
-    struct choice *c = end->c;
     struct gen *g = c->g;
-    g->s->source.fn->release(c->r);
-    c->r = NULL;
-    finish_answer(c);
+    tell_end(c);
     c->state = CHOICE_DONE;
     metrics_count(g->s, c->answer, c->index % g->reply.ask->n == 0);
     trace_answer(g->s->trace, g->reply.id, c->answer);
     if (--g->running == 0)
         finish_all(g);
+}
+
+static void on_ending(struct loop_post *post)
+{
+    struct choice *c = ((struct ending *)post)->c;
+    c->g->s->source.fn->release(c->r);
+    c->r = NULL;
+    if (finish_text(c))
+        choice_conclude(c);
 }
 
 /* ---- the source's thread ---- */
@@ -638,15 +645,19 @@ static struct gen *gen_new(struct job *j)
     g->reply.model = server_model_name(s, j->ask->model);
     g->reply.created = (int64_t)time(NULL);
     g->reply.n = n;
+    g->prompts = j->prompts;
+    g->grammar = j->grammar;
+    j->prompts = NULL;
+    j->grammar = NULL;
     server_random_id(g->reply.id, 25);
     for (int i = 0; i < ask_prompts(j->ask); i++)
-        g->reply.n_prompt += (int)j->prompts[i].n;
+        g->reply.n_prompt += (int)g->prompts[i].n;
     for (int i = 0; i < n; i++) {
         struct choice *c = &g->choice[i];
         *c = (struct choice){.g = g, .index = i, .answer = &g->reply.answer[i]};
         c->ending.post.run = on_ending;
         c->ending.c = c;
-        reasoning_init(&c->parser, ask_thinks(j->ask), (struct answer_sink){c, on_answer});
+        reasoning_init(&c->parser, ask_thinks(j->ask), (struct answer_sink){c, choice_on_answer});
     }
     g->next = s->gens;
     g->slot = &s->gens;
@@ -657,32 +668,42 @@ static struct gen *gen_new(struct job *j)
     return g;
 }
 
-static enum sluice_status submit(struct gen *g, int i, const struct job *j,
-                                 struct sluice_error *err)
+/* The assistant's text that the answer goes on from, or NULL. */
+static const char *begun_text(const struct ask *ask)
 {
+    if (!ask->continue_last)
+        return NULL;
+    size_t n = json_object_array_length(ask->messages);
+    struct str text = json_str(field(json_object_array_get_idx(ask->messages, n - 1), "content"));
+    return text.len ? text.at : NULL;
+}
+
+enum sluice_status choice_submit(struct choice *c, const struct sluice_tokens *prompt,
+                                 struct sluice_grammar *grammar, struct sluice_error *err)
+{
+    struct gen *g = c->g;
     const struct ask *ask = g->reply.ask;
-    struct choice *c = &g->choice[i];
-    const struct sluice_tokens *prompt = &j->prompts[i / ask->n];
+    bool again = c->answer->again;
     struct sluice_request_options options = {
         .prompt = prompt->ids,
         .n_prompt = prompt->n,
         .sampling = ask->sampling,
-        .max_tokens = ask->max_tokens,
+        .max_tokens = ask->max_tokens ? ask->max_tokens - c->spent : 0,
         .think_budget = ask->think_budget,
         .stop = (const char *const *)ask->stop,
         .n_stop = ask->n_stop,
         .raw = true,
-        .thinking = ask_thinks(ask),
+        .thinking = ask_thinks(ask) && !again,
+        .grammar = grammar,
+        .grammar_begun = grammar && !again ? begun_text(ask) : NULL,
         .on_event = on_event,
         .ctx = c,
     };
     if (!ask->seeded)
         getrandom(&options.sampling.seed, sizeof options.sampling.seed, 0);
-    options.sampling.seed += (uint64_t)(i % ask->n);
+    options.sampling.seed += (uint64_t)(c->index % ask->n);
     c->total = (int64_t)prompt->n;
-    if (j->forced.len)
-        TRY(push_text(c, (struct str){j->forced.data, j->forced.len}, err));
-    return g->s->source.fn->submit(g->s->source.ctx, &options, j->forced.data, &c->r, err);
+    return g->s->source.fn->submit(g->s->source.ctx, &options, &c->r, err);
 }
 
 static bool check_room(const struct job *j, struct fault *f)
@@ -742,7 +763,7 @@ static void start(struct job *j)
     http_on_gone(g->x, on_gone, g);
     enum sluice_status st = SLUICE_OK;
     for (int i = 0; i < g->reply.n && st == SLUICE_OK; i++) {
-        st = submit(g, i, j, &err);
+        st = choice_submit(&g->choice[i], &g->prompts[i / g->reply.ask->n], g->grammar, &err);
         g->running += st == SLUICE_OK;
     }
     if (st != SLUICE_OK) {
@@ -765,7 +786,7 @@ static void job_free(struct job *j)
 {
     prompts_free(j->prompts, j->n_prompt);
     ask_free(j->ask);
-    buf_deinit(&j->forced);
+    sluice_grammar_free(j->grammar);
     free(j->body);
     free(j);
 }
@@ -806,7 +827,8 @@ static void read_job(struct loop_post *post)
         goto out;
     }
     j->n_prompt = ask_prompts(j->ask);
-    st = prompts_make(j->s, j->ask, &j->prompts, &j->forced, &err);
+    TRY_OUT(prompts_make(j->s, j->ask, &j->prompts, &err));
+    st = grammars_of(j->s->grammars, &j->s->source, j->ask, &j->grammar, &err);
 out:
     json_object_put(body);
     j->failed = st != SLUICE_OK;

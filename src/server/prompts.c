@@ -61,6 +61,11 @@ static enum sluice_status conversation(struct server *s, struct ask *a, struct s
     enum sluice_status st;
     TRY_OUT(turns_settle(&a->messages, a->format, s->calls, err));
     TRY_OUT(check_last(a, err));
+    if (a->choice == ASK_CALL && a->continue_last) {
+        st = status_fail(err, SLUICE_ERR_ARG, -1,
+                         "tool_choice: a call cannot follow an answer that was begun");
+        goto out;
+    }
     thinking_of_continued(a);
     json_text_write(&messages, a->messages);
     if (a->tools)
@@ -84,22 +89,6 @@ out:
     buf_deinit(&messages);
     buf_deinit(&tools);
     return st;
-}
-
-/* The answer begins with the opening of a call: of this tool, or of any. */
-static enum sluice_status force_call(struct server *s, const struct ask *a,
-                                     struct sluice_tokens *out, struct buf *forced,
-                                     struct sluice_error *err)
-{
-    if (a->choice != ASK_CALL)
-        return SLUICE_OK;
-    FAIL_IF(a->continue_last, err, SLUICE_ERR_ARG,
-            "tool_choice: a call cannot follow an answer that was begun");
-    buf_add_str(forced, "\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"");
-    if (a->tool_name)
-        buf_addf(forced, "%s\">\n", a->tool_name);
-    TRY(buf_status(forced, err));
-    return append_text(s, out, (struct str){forced->data, forced->len}, /*special=*/true, err);
 }
 
 static enum sluice_status forbid_calls(struct server *s, struct ask *a, struct sluice_error *err)
@@ -172,7 +161,7 @@ static enum sluice_status raw_prompt(struct server *s, struct ask *a, struct jso
 }
 
 enum sluice_status prompts_make(struct server *s, struct ask *a, struct sluice_tokens **out,
-                                struct buf *forced, struct sluice_error *err)
+                                struct sluice_error *err)
 {
     int n = ask_prompts(a);
     struct sluice_tokens *prompts = calloc((size_t)n, sizeof *prompts);
@@ -180,7 +169,6 @@ enum sluice_status prompts_make(struct server *s, struct ask *a, struct sluice_t
     enum sluice_status st = SLUICE_OK;
     if (a->messages) {
         TRY_OUT(conversation(s, a, prompts, err));
-        TRY_OUT(force_call(s, a, prompts, forced, err));
         TRY_OUT(forbid_calls(s, a, err));
     }
     if (a->echo)

@@ -196,7 +196,9 @@ static enum sluice_status open_parts(struct run *r, struct sluice_error *err)
         TRY(trace_open(o->trace, &s->trace, err));
     s->calls = shelf_new(LIMIT_SERVER_SHELF);
     s->items = shelf_new(LIMIT_SERVER_SHELF);
-    FAIL_IF(!s->calls || !s->items, err, SLUICE_ERR_NOMEM, "out of memory for the server");
+    s->grammars = grammars_new();
+    FAIL_IF(!s->calls || !s->items || !s->grammars, err, SLUICE_ERR_NOMEM,
+            "out of memory for the server");
     TRY(loop_open(&s->loop, err));
     struct event_base *base = loop_base(s->loop);
     r->signals[0] = evsignal_new(base, SIGTERM, on_signal, r);
@@ -239,6 +241,7 @@ static void close_parts(struct run *r)
     if (r->beat)
         event_free(r->beat);
     loop_close(s->loop);
+    grammars_free(s->grammars);
     if (r->source.fn)
         r->source.fn->close(r->source.ctx);
     shelf_free(s->calls);

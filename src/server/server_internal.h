@@ -6,6 +6,7 @@
 
 #include "server/ask.h"
 #include "server/event.h"
+#include "server/grammars.h"
 #include "server/http.h"
 #include "server/server.h"
 #include "server/shelf.h"
@@ -32,6 +33,7 @@ struct server {
     struct keys *keys; /* NULL: none are asked for */
     struct shelf *calls, *items; /* any thread */
     struct trace *trace; /* or NULL */
+    struct grammars *grammars; /* any thread */
     struct ask_defaults defaults;
     double started; /* clock_seconds() */
     int64_t opened; /* Unix time */
@@ -82,11 +84,10 @@ void generate_start(struct server *s, struct exchange *x, const struct api *api,
 void generate_cancel_all(struct server *s);
 /* Ends the one whose id this is; false if none runs. */
 bool generate_cancel(struct server *s, const char *id);
-/* The ids of the ask's prompts, [ask_prompts]: a conversation is settled first (turns.h). forced
- * gets the text that the answer is made to begin with; the ids have it. Free with prompts_free. Any
- * thread. */
+/* The ids of the ask's prompts, [ask_prompts]: a conversation is settled first (turns.h). Free with
+ * prompts_free. Any thread. */
 enum sluice_status prompts_make(struct server *s, struct ask *a, struct sluice_tokens **out,
-                                struct buf *forced, struct sluice_error *err);
+                                struct sluice_error *err);
 void prompts_free(struct sluice_tokens *prompts, int n); /* accepts NULL */
 /* A JSON array of the running ones. */
 void generate_write_slots(const struct server *s, struct buf *out);

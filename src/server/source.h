@@ -21,11 +21,10 @@ struct source_fns {
     enum sluice_status (*detokenize)(void *ctx, const int32_t *ids, size_t n,
                                      struct sluice_text *out, struct sluice_error *err);
     void (*free)(void *p);
-    /* forced: the text at the prompt's end that the answer was made to begin with; not part of the
-     * answer's events. */
+    enum sluice_status (*grammar)(void *ctx, const struct sluice_grammar_options *options,
+                                  struct sluice_grammar **out, struct sluice_error *err);
     enum sluice_status (*submit)(void *ctx, const struct sluice_request_options *options,
-                                 const char *forced, struct source_request **out,
-                                 struct sluice_error *err);
+                                 struct source_request **out, struct sluice_error *err);
     void (*cancel)(struct source_request *r);
     void (*release)(struct source_request *r);
     void (*stats)(void *ctx, struct sluice_stats *out);

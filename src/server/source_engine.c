@@ -39,9 +39,14 @@ static enum sluice_status detokenize(void *ctx, const int32_t *ids, size_t n,
     return sluice_detokenize(engine_of(ctx), ids, n, out, err);
 }
 
+static enum sluice_status grammar(void *ctx, const struct sluice_grammar_options *options,
+                                  struct sluice_grammar **out, struct sluice_error *err)
+{
+    return sluice_grammar_new(engine_of(ctx), options, out, err);
+}
+
 static enum sluice_status submit(void *ctx, const struct sluice_request_options *options,
-                                 const char *forced, struct source_request **out,
-                                 struct sluice_error *err)
+                                 struct source_request **out, struct sluice_error *err)
 {
     return sluice_submit(engine_of(ctx), options, (struct sluice_request **)out, err);
 }
@@ -75,6 +80,7 @@ static const struct source_fns engine_fns = {
     .tokenize = tokenize,
     .detokenize = detokenize,
     .free = sluice_free,
+    .grammar = grammar,
     .submit = submit,
     .cancel = cancel,
     .release = release,

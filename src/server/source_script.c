@@ -24,6 +24,7 @@
 #include "os/file.h"
 #include "server/source.h"
 #include "text/chat.h"
+#include "text/grammar.h"
 #include "text/toolcall.h"
 
 #define SCRIPT_PIECE 4 /* bytes of one token's text */
@@ -41,7 +42,6 @@ struct source_request {
     struct script *s;
     struct source_request *next;
     struct sluice_request_options options;
-    char *forced;
     char **stop;
     char *prompt; /* bytes */
     size_t n_prompt, cached;
@@ -249,9 +249,6 @@ static void start(struct source_request *r, double now)
         r->line = NULL;
         return;
     }
-    size_t forced = r->forced ? strlen(r->forced) : 0;
-    if (forced && r->answer.len >= forced && memcmp(r->answer.data, r->forced, forced) == 0)
-        buf_drop_front(&r->answer, forced);
     r->due = now + 1e-3 * r->line->prefill_ms;
     struct sluice_event e = {.kind = SLUICE_EVENT_PREFILL,
                              .text = "",
@@ -451,16 +448,42 @@ static void request_free(struct source_request *r)
     for (int i = 0; r->stop && i < r->options.n_stop; i++)
         free(r->stop[i]);
     free(r->stop);
-    free(r->forced);
     free(r->prompt);
     buf_deinit(&r->answer);
     pthread_cond_destroy(&r->ended);
     free(r);
 }
 
+/* A script's answers are what they are; but what no model could be held to is refused all the
+ * same. */
+static enum sluice_status script_grammar(void *ctx, const struct sluice_grammar_options *o,
+                                         struct sluice_grammar **out, struct sluice_error *err)
+{
+    struct json_object *schema = NULL, *tools = NULL;
+    struct grammar *g = NULL;
+    enum sluice_status st = SLUICE_OK;
+    *out = NULL;
+    if (o->schema)
+        TRY_OUT(json_text_parse(o->schema, o->schema_len, &schema, err));
+    if (o->tools)
+        TRY_OUT(json_text_parse(o->tools, o->tools_len, &tools, err));
+    struct grammar_ask ask = {.gbnf = {o->gbnf, o->gbnf_len},
+                              .schema = schema,
+                              .schema_name = o->schema_name,
+                              .tools = tools,
+                              .tool = o->tool,
+                              .one_call = o->one_call,
+                              .loose = o->loose};
+    TRY_OUT(grammar_new(&ask, /*trie=*/NULL, &g, err));
+    *out = (struct sluice_grammar *)g;
+out:
+    json_object_put(schema);
+    json_object_put(tools);
+    return st;
+}
+
 static enum sluice_status script_submit(void *ctx, const struct sluice_request_options *options,
-                                        const char *forced, struct source_request **out,
-                                        struct sluice_error *err)
+                                        struct source_request **out, struct sluice_error *err)
 {
     struct script *s = ctx;
     FAIL_IF(options->n_prompt == 0, err, SLUICE_ERR_ARG, "the prompt is empty");
@@ -470,7 +493,6 @@ static enum sluice_status script_submit(void *ctx, const struct sluice_request_o
     r->s = s;
     r->options = *options;
     r->began = seconds();
-    r->forced = forced ? strdup(forced) : NULL;
     r->prompt = malloc(options->n_prompt);
     r->n_prompt = options->n_prompt;
     r->stop = calloc((size_t)options->n_stop + 1, sizeof *r->stop);
@@ -552,6 +574,7 @@ static const struct source_fns script_fns = {
     .tokenize = script_tokenize,
     .detokenize = script_detokenize,
     .free = free,
+    .grammar = script_grammar,
     .submit = script_submit,
     .cancel = script_cancel,
     .release = script_release,

@@ -70,7 +70,7 @@ struct grammar {
     int32_t *walk; /* [longest + 1] states along a token */
     /* a closure's scratch */
     struct stack *todo, *found; /* [LIMIT_GRAMMAR_STACKS * 2], [LIMIT_GRAMMAR_STACKS] */
-    int32_t n_todo, n_found;
+    int32_t n_todo, n_found, n_seen;
     uint32_t *seen_at; /* [SEEN] which closure used the slot */
     struct stack *seen;
     uint32_t closure; /* number of the running one */
@@ -130,6 +130,7 @@ static bool unseen(struct grammar *g, struct stack s)
         if (g->seen_at[slot] != g->closure) {
             g->seen_at[slot] = g->closure;
             g->seen[slot] = s;
+            g->n_seen++;
             return true;
         }
         if (g->seen[slot].node == s.node && g->seen[slot].frame == s.frame)
@@ -142,7 +143,8 @@ static void push(struct grammar *g, int32_t node, int32_t frame)
     struct stack s = {node, frame};
     if (g->status != SLUICE_OK || !unseen(g, s))
         return;
-    if (g->n_todo == 2 * LIMIT_GRAMMAR_STACKS || ++g->work > LIMIT_GRAMMAR_WORK) {
+    if (g->n_todo == 2 * LIMIT_GRAMMAR_STACKS || g->n_seen > (int32_t)SEEN / 2 ||
+        ++g->work > LIMIT_GRAMMAR_WORK) {
         fail(g, SLUICE_ERR_LIMIT, "grammar: too many ways to read the answer");
         return;
     }
@@ -205,7 +207,7 @@ static int32_t intern(struct grammar *g, bool ends);
 
 static void begin_closure(struct grammar *g)
 {
-    g->n_todo = g->n_found = 0;
+    g->n_todo = g->n_found = g->n_seen = 0;
     if (++g->closure == 0) {
         memset(g->seen_at, 0, SEEN * sizeof *g->seen_at);
         g->closure = 1;
@@ -609,12 +611,14 @@ static int32_t read_answer(struct gb *b, const struct grammar_ask *ask)
 static enum sluice_status compile(struct grammar *g, const struct grammar_ask *ask,
                                   struct sluice_error *err)
 {
+    const char *name = ask->schema_name ? ask->schema_name : "grammar";
     struct gb b;
-    gb_init(&b, err);
+    gb_init(&b, ask->gbnf.at ? name : "", err);
     int32_t root = -1;
     if (ask->gbnf.at || ask->schema)
         root = read_answer(&b, ask);
     if (ask->tools) {
+        b.name = "";
         int32_t calls = gb_calls(&b, ask), both = gb_list(&b, GB_CHOICE);
         gb_add(&b, both, gb_ref(&b, calls));
         if (root >= 0)
@@ -622,6 +626,7 @@ static enum sluice_status compile(struct grammar *g, const struct grammar_ask *a
         root = gb_rule(&b, "answer or calls");
         gb_define(&b, root, both);
     }
+    b.name = name;
     enum sluice_status st = gb_finish(&b, root, &g->p);
     gb_deinit(&b);
     return st;

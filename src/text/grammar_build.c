@@ -13,9 +13,9 @@
 /* Node 0 is nothing. */
 static int32_t node(struct gb *b, enum gb_kind kind, int32_t a, int32_t count);
 
-void gb_init(struct gb *b, struct sluice_error *err)
+void gb_init(struct gb *b, const char *name, struct sluice_error *err)
 {
-    *b = (struct gb){.err = err};
+    *b = (struct gb){.name = name, .err = err};
     buf_init(&b->bytes, LIMIT_GRAMMAR_TEXT);
     node(b, GB_SEQUENCE, 0, 0);
 }
@@ -40,7 +40,7 @@ int32_t gb_fail(struct gb *b, enum sluice_status code, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    b->status = status_fail(b->err, code, -1, "%s", text);
+    b->status = status_fail(b->err, code, -1, "%s%s%s", b->name, *b->name ? ": " : "", text);
     return 0;
 }
 
@@ -50,7 +50,7 @@ static bool grow(struct gb *b, void **at, int32_t n, int32_t *room, size_t size)
     if (b->status != SLUICE_OK)
         return false;
     if (n >= LIMIT_GRAMMAR_NODES) {
-        gb_fail(b, SLUICE_ERR_LIMIT, "grammar: more than %d parts", LIMIT_GRAMMAR_NODES);
+        gb_fail(b, SLUICE_ERR_LIMIT, "more than %d parts", LIMIT_GRAMMAR_NODES);
         return false;
     }
     if (n < *room)
@@ -81,7 +81,7 @@ int32_t gb_literal(struct gb *b, struct str text)
         return 0;
     buf_add(&b->bytes, text.at, text.len);
     if (b->bytes.status != SLUICE_OK)
-        return gb_fail(b, SLUICE_ERR_LIMIT, "grammar: more than %zu bytes of literals",
+        return gb_fail(b, SLUICE_ERR_LIMIT, "more than %zu bytes of literals",
                        LIMIT_GRAMMAR_TEXT);
     return node(b, GB_LITERAL, (int32_t)at, (int32_t)text.len);
 }
@@ -166,7 +166,7 @@ int32_t gb_repeat(struct gb *b, int32_t child, int32_t least, int32_t most)
     if (b->status == SLUICE_OK && (most < least || least > LIMIT_GRAMMAR_COUNT ||
                                    (most > LIMIT_GRAMMAR_COUNT && most != GB_NO_LIMIT)))
         return gb_fail(b, SLUICE_ERR_LIMIT,
-                       "grammar: expected a repetition of at most %d, and least before most, "
+                       "expected a repetition of at most %d, and least before most, "
                        "found {%d,%d}",
                        LIMIT_GRAMMAR_COUNT, least, most);
     int32_t at = node(b, GB_REPEAT, least, most);
@@ -244,7 +244,7 @@ static void find_traits(struct gb *b)
     for (bool more = true; more; pass++) {
         more = false;
         if (pass == PASSES)
-            gb_fail(b, SLUICE_ERR_LIMIT, "grammar: rules lean on each other in too long chains");
+            gb_fail(b, SLUICE_ERR_LIMIT, "rules lean on each other in too long chains");
         if (b->status != SLUICE_OK)
             return;
         for (int32_t k = 0; k < b->n_rule; k++) {
@@ -309,7 +309,7 @@ static void check_left_recursion(struct gb *b)
             for (int32_t k = from; k < w.n_todo; k++) {
                 if (w.mark[w.todo[k]] == OPEN)
                     gb_fail(b, SLUICE_ERR_ARG,
-                            "grammar: rule \"%.100s\" is left-recursive: it may begin with itself",
+                            "rule \"%.100s\" is left-recursive: it may begin with itself",
                             b->rule[w.todo[k]].name);
                 if (w.mark[w.todo[k]] == UNSEEN)
                     w.todo[kept++] = w.todo[k];
@@ -325,14 +325,14 @@ static void check_rules(struct gb *b)
 {
     for (int32_t i = 0; i < b->n_rule; i++)
         if (b->rule[i].body < 0)
-            gb_fail(b, SLUICE_ERR_ARG, "grammar, line %d: rule \"%.100s\" is not defined",
+            gb_fail(b, SLUICE_ERR_ARG, "line %d: rule \"%.100s\" is not defined",
                     b->rule[i].line, b->rule[i].name);
     if (b->status != SLUICE_OK)
         return;
     find_traits(b);
     for (int32_t i = 0; i < b->n_rule; i++)
         if (!b->rule[i].productive)
-            gb_fail(b, SLUICE_ERR_ARG, "grammar: rule \"%.100s\" has no text that ends",
+            gb_fail(b, SLUICE_ERR_ARG, "rule \"%.100s\" has no text that ends",
                     b->rule[i].name);
     if (b->status == SLUICE_OK)
         check_left_recursion(b);

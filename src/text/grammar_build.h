@@ -70,10 +70,11 @@ struct gb {
     int32_t n_range, range_room;
     struct buf bytes;
     enum sluice_status status;
+    const char *name;                /* in front of messages; or "": they have a path */
     struct sluice_error *err;
 };
 
-void gb_init(struct gb *b, struct sluice_error *err);
+void gb_init(struct gb *b, const char *name, struct sluice_error *err);
 void gb_deinit(struct gb *b);
 /* Fails with the message unless something failed before; returns 0. */
 int32_t gb_fail(struct gb *b, enum sluice_status code, const char *fmt, ...)

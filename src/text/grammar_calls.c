@@ -291,7 +291,7 @@ static int32_t call(struct gb *b, struct json_object *function, bool any, int32_
     struct json_object *schema = schema_get(function, "parameters");
     char path[300];
     struct schema s;
-    snprintf(path, sizeof path, "tool %.200s: parameters", name ? name : "?");
+    snprintf(path, sizeof path, "tools.%.200s.parameters", name ? name : "?");
     schema_init(&s, b, schema, path);
     struct calls c = {.b = b, .s = &s, .anything = *anything};
     int32_t rule = gb_rule(b, "call"), list = gb_list(b, GB_SEQUENCE);
@@ -314,7 +314,7 @@ static bool can_follow(struct json_object *function)
     struct gb b;
     struct program p;
     int32_t anything = -1;
-    gb_init(&b, NULL);
+    gb_init(&b, "", NULL);
     int32_t root = call(&b, function, /*any=*/false, &anything);
     bool ok = gb_finish(&b, root, &p) == SLUICE_OK;
     program_deinit(&p);

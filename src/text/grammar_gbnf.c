@@ -24,12 +24,12 @@ static int32_t choice(struct reader *r);
 static int32_t expected(struct reader *r, const char *what)
 {
     if (r->at == r->end)
-        return gb_fail(r->b, SLUICE_ERR_ARG, "grammar, line %d: expected %s, found the end",
+        return gb_fail(r->b, SLUICE_ERR_ARG, "line %d: expected %s, found the end",
                        r->line, what);
     size_t n = (size_t)(r->end - r->at) < 20 ? (size_t)(r->end - r->at) : 20;
     const char *stop = memchr(r->at, '\n', n);
     n = stop ? (size_t)(stop - r->at) : n;
-    return gb_fail(r->b, SLUICE_ERR_ARG, "grammar, line %d: expected %s, found \"%.*s\"", r->line,
+    return gb_fail(r->b, SLUICE_ERR_ARG, "line %d: expected %s, found \"%.*s\"", r->line,
                    what, (int)n, r->at);
 }
 
@@ -86,7 +86,7 @@ static int32_t find_rule(struct reader *r, struct str name)
     if (name.len >= sizeof text)
         return expected(r, "a rule's name of at most 127 characters");
     if (b->n_rule == MAX_RULES)
-        return gb_fail(b, SLUICE_ERR_LIMIT, "grammar, line %d: more than %d rules", r->line,
+        return gb_fail(b, SLUICE_ERR_LIMIT, "line %d: more than %d rules", r->line,
                        MAX_RULES);
     uint64_t h = 0;
     for (size_t i = 0; i < name.len; i++)
@@ -193,7 +193,7 @@ static int32_t group(struct reader *r)
 {
     if (++r->depth > LIMIT_GRAMMAR_NEST)
         return gb_fail(r->b, SLUICE_ERR_LIMIT,
-                       "grammar, line %d: more than %d groups in each other", r->line,
+                       "line %d: more than %d groups in each other", r->line,
                        LIMIT_GRAMMAR_NEST);
     skip(r, true);
     int32_t made = choice(r);
@@ -312,7 +312,7 @@ static void rule(struct reader *r)
     if (r->b->status == SLUICE_OK && (r->end - r->at < 3 || memcmp(r->at, "::=", 3) != 0))
         expected(r, "\"::=\"");
     if (r->b->status == SLUICE_OK && r->b->rule[made].body >= 0)
-        gb_fail(r->b, SLUICE_ERR_ARG, "grammar, line %d: rule \"%.100s\" is defined twice", r->line,
+        gb_fail(r->b, SLUICE_ERR_ARG, "line %d: rule \"%.100s\" is defined twice", r->line,
                 r->b->rule[made].name);
     if (r->b->status != SLUICE_OK)
         return;
@@ -328,12 +328,12 @@ int32_t gb_read_gbnf(struct gb *b, struct str text)
 {
     struct reader r = {.b = b, .at = text.at, .end = text.at + text.len, .line = 1};
     if (text.len > LIMIT_GRAMMAR_TEXT)
-        return gb_fail(b, SLUICE_ERR_LIMIT, "grammar: expected at most %zu bytes, found %zu",
+        return gb_fail(b, SLUICE_ERR_LIMIT, "expected at most %zu bytes, found %zu",
                        LIMIT_GRAMMAR_TEXT, text.len);
     for (skip(&r, true); more(&r); skip(&r, true))
         rule(&r);
     for (int32_t i = 0; b->status == SLUICE_OK && i < b->n_rule; i++)
         if (strcmp(b->rule[i].name, "root") == 0)
             return i;
-    return gb_fail(b, SLUICE_ERR_ARG, "grammar: expected a rule named root, found none");
+    return gb_fail(b, SLUICE_ERR_ARG, "expected a rule named root, found none");
 }

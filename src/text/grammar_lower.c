@@ -24,7 +24,7 @@ static bool room_for(struct lower *l, void **at, int32_t n, int32_t *room, size_
     if (l->b->status != SLUICE_OK)
         return false;
     if (n >= LIMIT_GRAMMAR_NODES) {
-        gb_fail(l->b, SLUICE_ERR_LIMIT, "grammar: more than %d parts", LIMIT_GRAMMAR_NODES);
+        gb_fail(l->b, SLUICE_ERR_LIMIT, "more than %d parts", LIMIT_GRAMMAR_NODES);
         return false;
     }
     if (n < *room)

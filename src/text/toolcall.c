@@ -127,6 +127,7 @@ static void consume(struct toolcall *t, size_t n)
 /* What was taken for calls since the last call's end is content after all. */
 static void give_up(struct toolcall *t)
 {
+    t->giving_up = true;
     if (t->state >= TOOLCALL_CALL) {
         emit(t, ANSWER_CALL_ABORT, STR_LIT(""));
         t->n_calls--;
@@ -134,6 +135,7 @@ static void give_up(struct toolcall *t)
     t->state = TOOLCALL_CONTENT;
     emit(t, ANSWER_CONTENT, view(&t->raw));
     buf_clear(&t->raw);
+    t->giving_up = false;
 }
 
 /* ---- states; each returns false when it needs more input ---- */

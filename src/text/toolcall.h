@@ -77,6 +77,7 @@ struct toolcall {
     int n_calls;        /* that began and were not aborted */
     int block_calls;    /* that began in the open block */
     int n_params;       /* of the open call */
+    bool giving_up;     /* the events are those of text that turned out to be no call */
     bool after_block;   /* line breaks between a block's end and what follows are syntax */
     struct buf held;    /* input not yet understood */
     struct buf raw;     /* input since the last call's end, to give back as content */

@@ -95,6 +95,51 @@ ask 200 /v1/chat/completions -d '{"messages": [{"role": "user", "content": "How 
 has '"reasoning_tokens": 7}'
 ! grep -q '"content": ""' "$scratch/body" || fail 'thinking left no room for an answer'
 
+# What an answer is held to, in each API, hot as it may be; thinking before it.
+schema='{"type": "object", "properties": {"ok": {"type": "boolean"}, "n": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["ok", "n"], "additionalProperties": false}'
+hot='"messages": [{"role": "user", "content": "Hi"}], "temperature": 1.5, "max_tokens": 200'
+space='( |\\n( |\\t)*)?'
+form="\\{$space\\\\\"ok\\\\\":$space(true|false),$space\\\\\"n\\\\\":$space[1-9]$space\\}"
+like() {
+    grep -qE -e "$1" "$scratch/body" && return
+    cat "$scratch/body"
+    fail "expected '$1' in the body"
+}
+for seed in 1 2 3; do
+    ask 200 /v1/chat/completions -d "{$hot, \"seed\": $seed, \"response_format\": {\"type\": \"json_schema\",
+        \"json_schema\": {\"name\": \"x\", \"schema\": $schema}}}"
+    like "\"content\": \"$form\""
+done
+ask 200 /v1/chat/completions -d "{$hot, \"seed\": 1, \"guided_json\": $schema,
+    \"thinking\": {\"type\": \"enabled\", \"budget_tokens\": 10}}"
+like "\"content\": \"$form\", \"reasoning_content\""
+ask 200 /v1/messages -d "{$hot, \"output_config\": {\"format\": {\"type\": \"json_schema\", \"schema\": $schema}}}"
+like "\"text\": \"$form\""
+ask 200 /v1/responses -d "{\"input\": \"Hi\", \"temperature\": 1.5, \"reasoning\": {\"effort\": \"none\"},
+    \"text\": {\"format\": {\"type\": \"json_schema\", \"name\": \"x\", \"schema\": $schema}}}"
+like "\"text\": \"$form\""
+ask 200 /api/chat -d "{$hot, \"stream\": false, \"think\": false, \"format\": $schema}"
+like "\"content\": \"$form\""
+ask 200 /v1/completions -d '{"prompt": "Once", "temperature": 1.5, "max_tokens": 100, "n": 3, "grammar": "root ::= \"<\" [a-c]{4} \">\""}'
+like '"text": "<[abc]{4}>".*"text": "<[abc]{4}>".*"text": "<[abc]{4}>"'
+ask 200 /v1/chat/completions -d "{$hot, \"guided_choice\": [\"left\", \"right\"]}"
+like '"content": "(left|right)"'
+ask 200 /v1/chat/completions -d "{$hot, \"seed\": 2, \"tool_choice\": \"required\", \"parallel_tool_calls\": false,
+    \"thinking\": {\"type\": \"enabled\", \"budget_tokens\": 10},
+    \"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"report\", \"parameters\": $schema}}]}"
+like '"reasoning_content": ".*"name": "report", "arguments": "\{\\"ok\\": (true|false), \\"n\\": [1-9]\}"'
+ask 200 /v1/messages -d "{$hot, \"tool_choice\": {\"type\": \"tool\", \"name\": \"report\"},
+    \"tools\": [{\"name\": \"report\", \"input_schema\": $schema}]}"
+like '"name": "report", "input": \{"ok": (true|false), "n": [1-9]\}'
+
+# A beginning that the client gives is part of the form; one that is not is refused.
+begun="\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"{\\\"ok\\\": t\"}]"
+ask 200 /v1/chat/completions -d "{$begun, \"max_tokens\": 100, \"guided_json\": $schema}"
+like "\"content\": \"rue,$space\\\\\"n\\\\\":$space[1-9]$space\\}\""
+ask 400 /v1/chat/completions -d "{$begun, \"guided_choice\": [\"left\"]}"
+has 'outside of its grammar'
+
 # A prompt that does not fit names both counts.
 long=$(head -c 150000 /dev/zero | sed 's/\x0/ a/g')
 printf '{"max_tokens": 5, "messages": [{"role": "user", "content": "%s"}]}' "$long" > "$scratch/long"

@@ -365,7 +365,7 @@ static void test_calls(void **state)
     struct sluice_error err;
     ask = (struct grammar_ask){.tools = tools};
     assert_int_equal(grammar_new(&ask, NULL, &g, &err), SLUICE_ERR_ARG);
-    assert_non_null(strstr(err.message, "tool odd: parameters.properties.x: \"not\""));
+    assert_non_null(strstr(err.message, "tools.odd.parameters.properties.x: \"not\""));
     json_object_put(tools);
 }
 

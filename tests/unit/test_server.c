@@ -25,6 +25,12 @@ static const char script[] =
     "{\"match\": \"cut deep\", \"text\": \"hm</think>\\n\\n<｜DSML｜tool_calls>\\n<｜DSML｜invoke "
     "name=\\\"look\\\">\\n<｜DSML｜parameter name=\\\"o\\\" string=\\\"false\\\"><｜DSML｜parameter "
     "name=\\\"q\\\" string=\\\"true\\\">abc</｜DSML｜pa\", \"repeat\": true}\n"
+    "{\"match\": \"hm</think>Look.\", \"calls\": [{\"name\": \"look\", \"arguments\": {\"q\": "
+    "\"again\"}}], \"repeat\": true}\n"
+    "{\"match\": \"bad call\", \"text\": \"hm</think>Look.\\n\\n<｜DSML｜tool_calls>\\n"
+    "<｜DSML｜invoke name=\\\"look\\\">\\n nonsense</｜DSML｜invoke>\", \"repeat\": true}\n"
+    "{\"match\": \"worse call\", \"text\": \"hm</think>No.\\n\\n<｜DSML｜tool_calls>\\n "
+    "nonsense\", \"repeat\": true}\n"
     "{\"match\": \"two calls\", \"calls\": [{\"name\": \"look\", \"arguments\": {\"q\": \"x\"}}, "
     "{\"name\": \"find\", \"arguments\": {}}], \"repeat\": true}\n"
     "{\"match\": \"long call\", \"content\": \"Now.\", \"calls\": [{\"name\": \"look\", "
@@ -215,6 +221,100 @@ static void test_chat_choice(void **state)
                     400);
     assert_string_equal(text_at(r, "error.param"), "tool_choice");
     json_object_put(r);
+}
+
+/* A call that cannot be read is asked for once more, and then it is text. */
+static void test_call_again(void **state)
+{
+    struct json_object *r =
+        chat("{\"messages\": [{\"role\": \"user\", \"content\": \"bad call\"}], "
+             "\"reasoning_effort\": \"high\", " TOOLS "}");
+    assert_string_equal(text_at(r, "choices.0.message.reasoning_content"), "hm");
+    assert_string_equal(text_at(r, "choices.0.message.content"), "Look.");
+    assert_string_equal(text_at(r, "choices.0.message.tool_calls.0.function.arguments"),
+                        "{\"q\": \"again\"}");
+    assert_string_equal(text_at(r, "choices.0.finish_reason"), "tool_calls");
+    assert_null(at_path(r, "choices.0.tool_call_error"));
+    assert_true(int_at(r, "usage.completion_tokens") > 40); /* of both */
+    json_object_put(r);
+    r = chat("{\"messages\": [{\"role\": \"user\", \"content\": \"worse call\"}], "
+             "\"reasoning_effort\": \"high\", " TOOLS "}");
+    assert_string_equal(text_at(r, "choices.0.message.content"),
+                        "No.hm</think>No.\n\n<｜DSML｜tool_calls>\n nonsense");
+    assert_string_equal(text_at(r, "choices.0.finish_reason"), "stop");
+    assert_non_null(strstr(text_at(r, "choices.0.tool_call_error"), "twice"));
+    json_object_put(r);
+    /* Where no tool was offered nothing is asked for. */
+    r = chat("{\"messages\": [{\"role\": \"user\", \"content\": \"worse call\"}], "
+             "\"reasoning_effort\": \"high\"}");
+    assert_string_equal(text_at(r, "choices.0.message.content"),
+                        "No.\n\n<｜DSML｜tool_calls>\n nonsense");
+    assert_null(strstr(text_at(r, "choices.0.tool_call_error"), "twice"));
+    json_object_put(r);
+}
+
+#define HELD "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"max_tokens\": 50, "
+#define NOT "{\"properties\": {\"a\": {\"not\": {}}}}"
+#define NOT_TOOL(parameters)                                                                       \
+    "\"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"look\", \"" parameters        \
+    "\": " NOT "}}]"
+
+/* What no answer can be held to is refused, by name. */
+static void test_held_refused(void **state)
+{
+    static const struct {
+        const char *path, *body, *param, *words;
+    } cases[] = {
+        {"chat/completions",
+         HELD "\"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": " NOT
+              "}}}",
+         "response_format.properties.a", "\"not\""},
+        {"chat/completions", HELD "\"guided_json\": " NOT "}", "guided_json.properties.a",
+         "\"not\""},
+        {"chat/completions", HELD "\"json_schema\": " NOT "}", "json_schema.properties.a",
+         "\"not\""},
+        {"chat/completions", HELD "\"structured_outputs\": {\"json\": " NOT "}}",
+         "structured_outputs.properties.a", "\"not\""},
+        {"chat/completions", HELD "\"structured_outputs\": {\"regex\": \"a\"}}",
+         "structured_outputs", "expected json"},
+        {"chat/completions", HELD "\"guided_regex\": \"a\"}", "guided_regex", "not supported"},
+        {"chat/completions", HELD "\"guided_choice\": [1]}", "guided_choice", "strings"},
+        {"chat/completions", HELD "\"grammar\": \"root ::= a\"}", "grammar",
+         "\"a\" is not defined"},
+        {"chat/completions", HELD "\"grammar\": 3}", "grammar", "expected a string"},
+        {"chat/completions",
+         HELD "\"guided_choice\": [\"a\"], \"response_format\": {\"type\": \"json_object\"}}",
+         "response_format", "guided_choice says already"},
+        {"chat/completions", HELD "\"tool_choice\": \"required\", " NOT_TOOL("parameters") "}",
+         "tools.look.parameters.properties.a", "\"not\""},
+        {"responses",
+         "{\"input\": \"x\", \"text\": {\"format\": {\"type\": \"json_schema\", \"name\": \"n\", "
+         "\"schema\": " NOT "}}}",
+         "text.properties.a", "\"not\""},
+        {"completions", "{\"prompt\": \"x\", \"grammar\": \"root ::= root\"}", "grammar", "root"},
+        {"messages",
+         HELD "\"output_config\": {\"format\": {\"type\": \"json_schema\", \"schema\": " NOT "}}}",
+         NULL, "\"not\""},
+        {"messages",
+         HELD "\"tool_choice\": {\"type\": \"any\"}, \"tools\": [{\"name\": \"look\", "
+              "\"input_schema\": " NOT "}]}",
+         NULL, "tools.look.parameters"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char line[64];
+        snprintf(line, sizeof line, "POST /v1/%s", cases[i].path);
+        struct json_object *r = client_json(&server, line, cases[i].body, 400);
+        if (cases[i].param)
+            assert_string_equal(text_at(r, "error.param"), cases[i].param);
+        if (!strstr(text_at(r, "error.message"), cases[i].words))
+            fail_msg("%s: %s", cases[i].body, text_at(r, "error.message"));
+        json_object_put(r);
+    }
+    /* Not where the tool may be called but need not. */
+    json_object_put(chat(HELD NOT_TOOL("parameters") "}"));
+    json_object_put(
+        chat(HELD "\"response_format\": {\"type\": \"json_object\"}, " NOT_TOOL("parameters") "}"));
+    json_object_put(chat(HELD "\"guided_choice\": [\"a \\\"b\\\\\", \"c\"]}"));
 }
 
 /* ---- Messages ---- */
@@ -809,6 +909,8 @@ int main(void)
         cmocka_unit_test(test_chat_stream),
         cmocka_unit_test(test_chat_replay),
         cmocka_unit_test(test_chat_repair),
+        cmocka_unit_test(test_call_again),
+        cmocka_unit_test(test_held_refused),
         cmocka_unit_test(test_chat_choice),
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_messages_errors),
