@@ -185,7 +185,7 @@ test-page: $(BUILD)/sluice
 quick_tests := $(filter-out test_builtin test_alloc,$(patsubst tests/unit/%.c,%,$(test_src)))
 asan_flags := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
 tsan_flags := -fsanitize=thread -O1
-tsan_tests := $(filter $(patsubst tests/unit/%.c,%,$(test_src)),test_pool test_sameness test_engine test_server)
+tsan_tests := $(filter $(patsubst tests/unit/%.c,%,$(test_src)),test_pool test_sameness test_engine test_server test_kvstore test_kvstore_faults)
 asan:
 	@ASAN_OPTIONS=detect_leaks=1 $(MAKE) --no-print-directory ring RING=asan RING_FLAGS='$(asan_flags)' T='$(quick_tests)'
 tsan:
