@@ -19,7 +19,7 @@ server_skip := $(if $(filter 0,$(WITH_SERVER)),src/server/%)
 # So is the store of conversations on disk: WITH_KVSTORE=0.
 kvstore_src := $(filter-out %/none.c,$(wildcard src/kvstore/*.c))
 kvstore_skip := $(if $(filter 0,$(WITH_KVSTORE)),$(kvstore_src),src/kvstore/none.c)
-kvstore_tests := $(if $(filter 0,$(WITH_KVSTORE)),%_kvstore %_kvstore_faults %_kv_record)
+kvstore_tests := $(if $(filter 0,$(WITH_KVSTORE)),%_kvstore %_kvstore_faults %_kvstore_kill %_kv_record)
 kvstore_benches := $(if $(filter 0,$(WITH_KVSTORE)),%/prefix %/restore %/traffic)
 libs := $(server_libs) -ljson-c -lutf8proc -lxxhash $(if $(filter 0,$(WITH_KVSTORE)),,-lzstd) -lpthread -lm
 
@@ -76,6 +76,7 @@ help:
 	@echo 'neon       kernel tests for arm64 under emulation'
 	@echo 'fuzz       every fuzz target for FUZZ_SECONDS (600) each; fuzz-short: a fixed number of runs'
 	@echo 'soak       SOAK (10000) operations on conversations, each token checked against a fresh reading'
+	@echo 'soak-kill  KILLS (200) kills of a process that writes to a store, some within a write, some with syncs dropped'
 	@echo 'deps       install the packages that the build and the tests need'
 	@echo 'install uninstall   into PREFIX ($(PREFIX)), below DESTDIR'
 	@echo 'clean      remove $(BUILD)'
@@ -154,6 +155,11 @@ SOAK ?= 10000
 soak: $(BUILD)/tests/test_conversations
 	SOAK=$(SOAK) $(BUILD)/tests/test_conversations
 
+# Kills of a process that writes to a store.
+KILLS ?= 200
+soak-kill: $(BUILD)/tests/test_kvstore_kill
+	KILLS=$(KILLS) $(BUILD)/tests/test_kvstore_kill
+
 # The cpu backend against the reference on the built-in model: likelihood of text, greedy answers. Minutes, and Python 3.
 accuracy: $(BUILD)/sluice
 	python3 tools/accuracy.py --sluice $(BUILD)/sluice
@@ -179,7 +185,7 @@ test-page: $(BUILD)/sluice
 quick_tests := $(filter-out test_builtin test_alloc,$(patsubst tests/unit/%.c,%,$(test_src)))
 asan_flags := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
 tsan_flags := -fsanitize=thread -O1
-tsan_tests := $(filter $(patsubst tests/unit/%.c,%,$(test_src)),test_pool test_sameness test_engine test_server)
+tsan_tests := $(filter $(patsubst tests/unit/%.c,%,$(test_src)),test_pool test_sameness test_engine test_server test_kvstore test_kvstore_faults)
 asan:
 	@ASAN_OPTIONS=detect_leaks=1 $(MAKE) --no-print-directory ring RING=asan RING_FLAGS='$(asan_flags)' T='$(quick_tests)'
 tsan:
@@ -242,6 +248,6 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(lib_obj:.o=.d) $(BUILD)/obj/kvstore/none.d $(cmd_obj:.o=.d) $(tests:=.d) $(tool_bin:=.d) $(example_bin:=.d) $(bench_bin:=.d)
-.PHONY: all help run test test-clients test-page load soak accuracy unit cli check asan tsan clang neon ring ring-tests \
+.PHONY: all help run test test-clients test-page load soak soak-kill accuracy unit cli check asan tsan clang neon ring ring-tests \
 	fuzz fuzz-short fuzz-build \
 	fuzz-targets deps install uninstall clean FORCE

@@ -7,8 +7,8 @@
  * result of a tool or a question (30 to 4,000 tokens) and an answer (20 to 800). Now and then one is
  * forked, is edited (its end is dropped), or becomes too long and begins anew with a summary; every
  * tenth turn a small request of its own asks for a title. Three conversations at a time are busy
- * for a while; a turn takes a minute, and the process is restarted every 700 turns.
- * usage: traffic [TURNS] */
+ * for a while; a turn takes a minute, and the process is restarted every day.
+ * usage: traffic [TURNS] [MEMORY IN MB]      10000 400: some 25 of the conversations */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,6 @@
 #include "os/pool.h"
 
 enum { TALKS = 50, CONTEXT = 60000, EVERY = 2048, SYSTEM = 3 };
-#define MEMORY ((int64_t)400 << 20)
 #define FOLDER ((int64_t)1 << 30)
 
 struct talk {
@@ -31,6 +30,7 @@ struct talk {
 };
 
 static struct {
+    int64_t memory;                  /* bytes of all conversations */
     char dir[40];
     struct ops ops;
     struct kv_layout layout;
@@ -80,7 +80,7 @@ static void start(void)
         .dir = w.dir, .bytes = FOLDER,
         .identity = {.page_bytes = w.layout.page_bytes, .fixed_bytes = w.layout.fixed_bytes}};
     struct keep_config config = {.layout = &w.layout, .ops = &w.ops, .max_tokens = CONTEXT,
-                                 .budget = MEMORY, .every = EVERY, .used = &w.used,
+                                 .budget = w.memory, .every = EVERY, .used = &w.used,
                                  .clock = seconds};
     check(kvstore_open(&o, &w.store, NULL));
     check(keep_open(&config, &w.keep, NULL));
@@ -167,7 +167,7 @@ static void ask(struct talk *t, size_t answer)
     struct kvstore_stats s;
     kvstore_stats(w.store, &s);
     w.most_bytes = s.bytes > w.most_bytes ? s.bytes : w.most_bytes;
-    if (s.bytes > FOLDER || w.used > MEMORY)
+    if (s.bytes > FOLDER || w.used > w.memory)
         die("a budget is exceeded");
 }
 
@@ -218,6 +218,7 @@ static int only_date(int fd)
 int main(int argc, char **argv)
 {
     long turns = argc > 1 ? strtol(argv[1], NULL, 10) : 10000;
+    w.memory = (argc > 2 ? strtol(argv[2], NULL, 10) : 400) << 20;
     struct shape s = {.n_layer = 3, .head_dim = 512, .rot_dim = 64, .window = 128,
                       .index_dim = 128, .ratio = {0, 4, 128}};
     struct pool *pool;
@@ -245,7 +246,7 @@ int main(int argc, char **argv)
         the_time += 60;
         if (i % 10 == 0)
             ask_title();
-        if (i % 700 == 699) {
+        if (i % 1400 == 1399) {
             stop();
             start();
         }

@@ -304,6 +304,10 @@ enum sluice_status launch_server_open(const struct options *o, const char *dir,
     TRY(look(o, s, &found, err));
     if (found)
         return SLUICE_OK;
+    const char *host = options_text(o, OPT_HOST, "127.0.0.1");
+    bool here =
+        strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
+    FAIL_IF(!here, err, SLUICE_ERR_IO, "no server of this program answers at %s", s->url);
     if (!options_flag(o, OPT_QUIET))
         fprintf(stderr, "sluice launch: starting a server with %s\n",
                 options_text(o, OPT_SCRIPT, options_text(o, OPT_MODEL, "the built-in model")));

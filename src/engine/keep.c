@@ -140,7 +140,7 @@ enum sluice_status keep_checkpoint(struct keep *k, struct conversation *c,
                                    struct sluice_error *err)
 {
     TRY(take_checkpoint(k, c, err));
-    keep_store_put(&k->store, c, /*leaving=*/false);
+    keep_store_put(&k->store, c, STORE_STAYS);
     return SLUICE_OK;
 }
 
@@ -189,7 +189,7 @@ void keep_close(struct keep *k)
         return;
     while (k->n_idle) {
         struct conversation *c = k->idle[--k->n_idle];
-        keep_store_put(&k->store, c, /*leaving=*/true);
+        keep_store_put(&k->store, c, STORE_ENDS);
         conversation_free(k, c);
     }
     prefix_close(k->prefixes);
@@ -230,7 +230,7 @@ void keep_return(struct keep *k, struct conversation *c)
         return;
     if (c->kv->n_tokens > 0) {
         c->n_ids = (size_t)c->kv->n_tokens;
-        keep_store_put(&k->store, c, /*leaving=*/false);
+        keep_store_put(&k->store, c, STORE_STAYS);
         c->last_used = k->c.clock();
     }
     if (c->kv->n_tokens == 0 || add_idle(k, c) != SLUICE_OK)
@@ -252,7 +252,7 @@ bool keep_make_room(struct keep *k, int64_t bytes)
             }
         }
         remove_idle(k, worst);
-        keep_store_put(&k->store, worst, /*leaving=*/true);
+        keep_store_put(&k->store, worst, STORE_LEAVES);
         conversation_free(k, worst);
     }
     return *k->c.used + bytes <= k->c.budget;

@@ -35,8 +35,9 @@ static size_t state_bytes(const struct keep_store *k, int64_t n)
 
 int64_t keep_store_credit(const struct keep_store *k)
 {
-    enum { STATES = 4 };
-    return STATES * (int64_t)k->layout->fixed_bytes;
+    enum { STATES = 4, LEAST = 16 << 20 };
+    int64_t some = STATES * (int64_t)k->layout->fixed_bytes;
+    return some > LEAST ? some : LEAST;
 }
 
 /* Room for a page or any state; the caller frees. */
@@ -58,21 +59,27 @@ static bool put_pages(struct keep_store *k, const struct conversation *c,
         kv_state_page_read(c->kv, j, scratch);
         if (!k->sink->put_page(k->sink->ctx, &page, scratch, (size_t)page_bytes))
             return false;
-        k->credit += page_bytes / 10;
+        k->credit += page_bytes / 32;
         k->credit = k->credit < keep_store_credit(k) ? k->credit : keep_store_credit(k);
     }
     return true;
 }
 
 /* Is the state at n tokens to be put, when the longest that is kept has `best`? */
-static bool worth(const struct keep_store *k, int64_t n, int64_t best, bool leaving)
+static bool worth(const struct keep_store *k, int64_t n, int64_t best, enum keep_store_why why)
 {
+    enum { HARDLY = 64, PASSING = 4 };
     if (n <= best)
+        return false;
+    /* Within a prompt another one follows soon. */
+    if (why == STORE_STAYS && n % k->every == 0 && n - best < PASSING * k->every)
         return false;
     int64_t left = k->credit - (int64_t)state_bytes(k, n);
     if (left >= keep_store_credit(k) / 2)
         return true;
-    return n - best >= k->every && (leaving || left >= 0);
+    if (why == STORE_ENDS)
+        return n - best >= HARDLY;
+    return n - best >= k->every && (why == STORE_LEAVES || left >= 0);
 }
 
 /* A checkpoint that is put instead of the state at the end; NULL: none is near and small. */
@@ -91,7 +98,7 @@ static const struct checkpoint *smaller(const struct keep_store *k, const struct
 }
 
 static void put_state(struct keep_store *k, const struct conversation *c,
-                      const struct page_key *chain, uint8_t *scratch, bool leaving)
+                      const struct page_key *chain, uint8_t *scratch, enum keep_store_why why)
 {
     const struct checkpoint *p = smaller(k, c);
     int64_t n = p ? p->n : c->kv->n_tokens;
@@ -100,7 +107,7 @@ static void put_state(struct keep_store *k, const struct conversation *c,
     struct page_checkpoint at = {.parent = chain[pages], .n = n}, best = {.n = 0};
     at.key = page_key_next(at.parent, tail, (size_t)(n % PAGE_SINK_TOKENS));
     bool found = k->sink->find(k->sink->ctx, chain, c->ids, (size_t)c->kv->n_tokens, &best);
-    if (!worth(k, n, found ? best.n : 0, leaving)) {
+    if (!worth(k, n, found ? best.n : 0, why)) {
         if (found)
             k->sink->has_checkpoint(k->sink->ctx, best.key); /* it is in use: not to be given up */
         return;
@@ -116,7 +123,7 @@ static void put_state(struct keep_store *k, const struct conversation *c,
         k->credit -= (int64_t)state_bytes(k, n);
 }
 
-void keep_store_put(struct keep_store *k, const struct conversation *c, bool leaving)
+void keep_store_put(struct keep_store *k, const struct conversation *c, enum keep_store_why why)
 {
     if (!k->sink)
         return;
@@ -125,7 +132,7 @@ void keep_store_put(struct keep_store *k, const struct conversation *c, bool lea
     struct page_key *chain = chain_of(k->root, c->ids, (size_t)n);
     uint8_t *scratch = scratch_for(k);
     if (chain && scratch && put_pages(k, c, chain, pages, scratch))
-        put_state(k, c, chain, scratch, leaving);
+        put_state(k, c, chain, scratch, why);
     free(chain);
     free(scratch);
 }

@@ -3,12 +3,13 @@
  *
  * What is written: whole pages at once, since each is written but once. A state, by contrast, is as
  * large as the rows of thousands of tokens, and the next one makes it nearly worthless. So states
- * live on credit, a tenth of the pages, and have some to begin with. While half of that is there a
- * state is put after every prompt and answer; below it, where it saves config->every tokens or more
- * from being read again. So is, beyond the credit, the state of a conversation that leaves memory:
- * it is never further from one on disk than from a checkpoint in memory. Where a checkpoint shortly
- * before the end is much smaller than the state at the end, it is put instead: fewer than
- * KEEP_STORE_STRIDE tokens are then read again.
+ * live on credit: some to begin with, and a thirty-second of the pages. While half of it is there a
+ * state is put after every prompt and every answer; below it, where it saves config->every tokens
+ * or more from being read again; on the way through a prompt only every fourth time. Beyond the
+ * credit the state of a conversation that leaves memory is put if it saves as much: it is never
+ * further from one on disk than from a checkpoint in memory. When the engine ends all are put.
+ * Where a checkpoint shortly before the end is much smaller than the state at the end, it is put
+ * instead: fewer than KEEP_STORE_STRIDE tokens are then read again.
  *
  * Threads: the scheduler's. */
 #ifndef SLUICE_ENGINE_KEEP_STORE_H
@@ -30,9 +31,9 @@ struct keep_store {
 /* What the credit is at first, and at most: some states. */
 int64_t keep_store_credit(const struct keep_store *k);
 /* Gives the sink the pages it lacks, and the state at kv->n_tokens or shortly before it if it is
- * worth it. leaving: the
- * conversation will not be in memory any more. */
-void keep_store_put(struct keep_store *k, const struct conversation *c, bool leaving);
+ * worth it. */
+enum keep_store_why { STORE_STAYS, STORE_LEAVES, STORE_ENDS };   /* the conversation; the engine */
+void keep_store_put(struct keep_store *k, const struct conversation *c, enum keep_store_why why);
 /* The longest stored prefix of ids[0 .. n). */
 bool keep_store_find(const struct keep_store *k, const int32_t *ids, size_t n,
                      struct page_checkpoint *out);

@@ -518,6 +518,8 @@ static void whole(const struct reply *r, struct buf *out)
 
 static const struct encoder encoder = {
     .stream_type = SSE_TYPE,
+    .tells_cut = true,
+    .tells_malformed = true,
     .state_size = sizeof(struct stream),
     .begin = begin,
     .event = event,

@@ -144,6 +144,8 @@ static void whole(const struct reply *r, struct buf *out)
 
 static const struct encoder encoder = {
     .stream_type = "application/x-ndjson",
+    .tells_cut = true,
+    .tells_malformed = true, /* by not sending them */
     .event = event,
     .alive = alive,
     .end = end,

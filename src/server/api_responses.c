@@ -142,11 +142,8 @@ static void write_item(struct buf *out, const struct reply *r, const struct stre
                                                                           : "function_call";
     buf_add_str(out, "{\"id\": \"");
     write_id(out, r, s, index);
-    bool broken = item->kind == ITEM_CALL && r->answer[0].call[item->call].broken;
     buf_addf(out, "\", \"type\": \"%s\", \"status\": \"%s\"", type,
-             !done    ? "in_progress"
-             : broken ? "incomplete"
-                      : "completed");
+             done ? "completed" : "in_progress");
     switch (item->kind) {
     case ITEM_REASONING:
         write_reasoning(out, r, done);
@@ -256,7 +253,7 @@ static void list_items(const struct reply *r, struct stream *s)
     if ((a->content.len || a->n_call == 0) && (item = add_item(s, ITEM_MESSAGE)))
         item->to = a->content.len;
     for (int i = 0; i < a->n_call; i++)
-        if ((item = add_item(s, ITEM_CALL)))
+        if (!a->call[i].broken && (item = add_item(s, ITEM_CALL)))
             item->call = i;
 }
 
@@ -369,8 +366,6 @@ static void close_call(struct stream *s, const struct reply *r, struct buf *out)
 {
     const struct answer_call *call = &r->answer[0].call[s->item[s->n - 1].call];
     struct buf text = {0};
-    if (call->broken)
-        return;
     if (is_custom(r, call->name)) {
         write_input(&text, call);
         send_args(s, r, "delta", buf_text(&text), out);
@@ -388,6 +383,10 @@ static void close_item(struct stream *s, const struct reply *r, struct buf *out)
         return;
     s->open = false;
     struct item *item = &s->item[s->n - 1];
+    if (item->kind == ITEM_CALL && a->call[item->call].broken) {
+        s->n--; /* never done, and no part of the response */
+        return;
+    }
     if (item->kind == ITEM_CALL) {
         close_call(s, r, out);
     } else if (item->kind == ITEM_MESSAGE) {
@@ -512,6 +511,7 @@ static void failed(void *state, const struct reply *r, const struct fault *f, st
 
 static const struct encoder encoder = {
     .stream_type = SSE_TYPE,
+    .tells_cut = true,
     .state_size = sizeof(struct stream),
     .state_deinit = deinit,
     .begin = begin,

@@ -13,8 +13,8 @@ struct answer_call {
     char id[ANSWER_ID];
     char *name; /* as the model knows it */
     struct buf args; /* a JSON object when the call is whole */
-    bool broken; /* it was being sent when it turned out to be none, or the answer ended in it: its
-                    arguments stay an open JSON text, which no client can take for a call */
+    bool broken; /* it was being sent when it turned out to be none, or when the answer ended: its
+                    arguments stay an open JSON text */
 };
 
 /* A token of the visible answer, with what was as likely. */
@@ -77,6 +77,9 @@ struct sluice_usage reply_usage(const struct reply *r);
  * Stateless ones have state_size 0. */
 struct encoder {
     const char *stream_type; /* content type of a stream */
+    /* Do its clients leave a call alone that they got in part: one that the answer's limit cut, one
+     * that is malformed? Else the stream fails, because some run what they have. */
+    bool tells_cut, tells_malformed;
     size_t state_size; /* zeroed memory that the stream functions get */
     void (*state_deinit)(void *state);
     void (*begin)(void *state, const struct reply *r, struct buf *out);

@@ -3,7 +3,8 @@
  * Invariants: (1) a gen lives until each of its choices got its end from the source, whether or not
  *                 the client is still there; x is NULL once it is not
  *             (2) a short call is sent when it is whole, and what turned out to be none is text; a
- *                 long one is sent as it comes, and the answer ends where it turned out to be none
+ *                 long one is sent as it comes, and the answer ends where it turned out to be none:
+ *                 no client may take a part of a call for all of it
  *             (3) the source's thread only copies events into posts; all else is the loop's
  *
  *   job: READ (worker) --> generations: QUEUED --> PREFILL --> DECODE --> DONE
@@ -315,14 +316,32 @@ static void call_end(struct choice *c)
 static void call_abort(struct choice *c)
 {
     struct answer *a = c->answer;
+    bool ended = !c->r; /* the answer has, in the middle of the call */
+    bool limit = ended && c->ending.finish == SLUICE_FINISH_LENGTH;
     a->malformed = true;
     if (!c->call_shown) {
         call_drop(c);
         return;
     }
-    a->call[a->n_call - 1].broken = true;
+    struct answer_call *call = &a->call[a->n_call - 1];
+    call->broken = true;
     c->call_open = c->call_shown = false;
-    emit(c, &(struct event_out){.kind = EVENT_CALL_END, .call = a->n_call - 1});
+    const struct encoder *encoder = c->g->api->encoder;
+    struct fault f;
+    if (limit ? encoder->tells_cut : encoder->tells_malformed) {
+        emit(c, &(struct event_out){.kind = EVENT_CALL_END, .call = a->n_call - 1});
+    } else {
+        if (limit)
+            fault_set(&f, 400, "limit_in_call",
+                      "the answer reached its limit inside a call of %.100s; ask for more tokens",
+                      call->name);
+        else
+            fault_set(&f, 500, "malformed_call",
+                      "the model's call of %.100s cannot be read, a server error; asking again "
+                      "may help",
+                      call->name);
+        fail(c->g, &f);
+    }
     cut(c);
 }
 

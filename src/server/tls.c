@@ -44,6 +44,10 @@ enum sluice_status tls_open(const char *cert, const char *key, struct tls **out,
         tls_close(t);
         return st;
     }
+    /* Idle connections are many: they give their buffers back, and sessions are the clients' to
+     * keep (tickets). */
+    SSL_CTX_set_mode(t->ctx, SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_OFF);
     *out = t;
     return SLUICE_OK;
 }

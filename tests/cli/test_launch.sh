@@ -147,5 +147,7 @@ says err "did you mean 'codex'?"
 launch 1 --port 0 -m "$scratch/absent.gguf" codex
 says err 'absent.gguf'
 says err 'the server could not be started'
+launch 1 --host 0.0.0.0 --port 1 codex
+says err 'no server of this program answers at http://0.0.0.0:1'
 expect 1 env PATH="$scratch/tmp" "$SLUICE" launch pi
 says err 'npm install -g @mariozechner/pi-coding-agent'

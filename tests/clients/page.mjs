@@ -68,7 +68,7 @@ await test('the plot', async () => {
     equal(points.length > 10, true);
     const box = await page.locator('#plot').boundingBox();
     equal([box.width > 200, box.height > 5], [true, true]);
-    equal(/^[0-9.]+ token\/s$/.test(await text('#now')), true);
+    equal(/^[0-9.]+ tokens\/s$/.test(await text('#now')), true);
     equal(/^[0-9]+ tokens read, .* answered; /.test(await text('#state')), true);
 });
 await test('thinking is folded away', async () => {
@@ -101,6 +101,12 @@ await test('a dark screen', async () => {
     equal(await page.evaluate(() => getComputedStyle(document.body).color), 'rgb(255, 255, 255)');
     await shoot('dark');
     await page.emulateMedia({ colorScheme: 'light' });
+});
+await test('a narrow screen', async () => {
+    await page.setViewportSize({ width: 400, height: 760 });
+    equal(await page.evaluate(() => [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length), 0);
+    await shoot('narrow');
+    await page.setViewportSize({ width: 900, height: 760 });
 });
 await test('stop, and a new chat', async () => {
     await say('never ending');

@@ -94,6 +94,19 @@ converses() {
     mostly_cached "$name" 'second turn'
 }
 
+# A client whose tool must not run by a call that is malformed, and that asks again.
+stays_unharmed() {
+    rm -f "$scratch/work/executed"
+    launch "$@" || return
+    if [ -e "$scratch/work/executed" ]; then
+        failed "$1" 'a part of a call was run'
+    elif ! grep -q 'It is not done' "$scratch/said"; then
+        failed "$1" 'the client did not ask again'
+    else
+        echo "$1: passed"
+    fi
+}
+
 start script --script "$here/script.jsonl"
 cp "$here/sdk.mjs" "$cache/sdk.mjs"
 timeout 120 node "$cache/sdk.mjs" "$url" || status=1
@@ -104,6 +117,13 @@ uses_shell launch 'pi, script' pi -p 'what does it say'
 # Without any settings: by what it takes for another program.
 uses_shell turn 'codex --oss, script' codex exec --oss --local-provider ollama --skip-git-repo-check --ephemeral -s danger-full-access \
     'what does it say'
+stop
+
+start broken --script "$here/broken.jsonl"
+stays_unharmed 'codex, a malformed call' codex exec --skip-git-repo-check --ephemeral -s danger-full-access 'do it'
+stays_unharmed 'claude, a malformed call' claude -p 'do it' --allowedTools Bash
+stays_unharmed 'opencode, a malformed call' opencode run 'do it'
+stays_unharmed 'pi, a malformed call' pi -p 'do it'
 stop
 
 if "$sluice" run -q -p 'Hello' --max-tokens 1 > "$scratch/said" 2>&1; then

@@ -41,6 +41,13 @@ const title = {
     type: 'object', properties: { title: { type: 'string' } }, required: ['title'], additionalProperties: false,
 };
 
+// A call that is long enough to be sent as it comes; script.jsonl has the same.
+const story = {
+    name: 'save', description: 's',
+    parameters: { type: 'object', properties: { text: { type: 'string' }, size: { type: 'object' } } },
+};
+const saved = { text: 'Once <upon> a "time" & more,\nwörd after wörd. '.repeat(12), size: { words: [1, 2.5] } };
+
 // ---- openai ----
 
 await test('models', async () => {
@@ -60,6 +67,14 @@ await test('chat: stream, tools, second turn', async () => {
     const r = await openai.chat.completions.create({ ...common, messages: [user('weather?'), m, result] });
     equal(r.choices[0].message.content, 'It is sunny.');
     mostly_cached(r.usage.prompt_tokens_details.cached_tokens, r.usage.prompt_tokens);
+});
+await test('chat: a long call streams', async () => {
+    const s = openai.chat.completions.stream({ model: 'm', tools: [{ type: 'function', function: story }], messages: [user('long story')] });
+    let pieces = 0;
+    s.on('tool_calls.function.arguments.delta', () => pieces++);
+    const m = (await s.finalChatCompletion()).choices[0].message;
+    equal(JSON.parse(m.tool_calls[0].function.arguments), saved);
+    equal(pieces > 50, true);
 });
 await test('chat: error', async () => {
     const e = await openai.chat.completions.create({ model: 'm', messages: [user('hi')], temperature: 9 })
@@ -96,6 +111,14 @@ await test('responses: stream, tools', async () => {
     const s = openai.responses.stream({ model: 'm', input: 'weather?', tools: [{ type: 'function', strict: false, ...weather }] });
     equal((await s.finalResponse()).output.at(-1).type, 'function_call');
 });
+await test('responses: a long call streams', async () => {
+    const s = openai.responses.stream({ model: 'm', input: 'long story', tools: [{ type: 'function', strict: false, ...story }] });
+    let pieces = '', n = 0;
+    s.on('response.function_call_arguments.delta', e => { pieces += e.delta; n++; });
+    const call = (await s.finalResponse()).output.at(-1);
+    equal([pieces, JSON.parse(call.arguments)], [call.arguments, saved]);
+    equal(n > 50, true);
+});
 await test('completions', async () => {
     const r = await openai.completions.create({ model: 'm', prompt: 'x', max_tokens: 3 });
     equal(r.choices[0].text, 'Hello wörld!');
@@ -121,6 +144,15 @@ await test('messages: stream, tools, second turn', async () => {
     });
     equal(r.content.at(-1).text, 'It is sunny.');
     mostly_cached(r.usage.cache_read_input_tokens, r.usage.cache_read_input_tokens + r.usage.input_tokens);
+});
+await test('messages: a long call streams', async () => {
+    const s = anthropic.messages.stream({
+        model: 'm', max_tokens: 4000, tools: [{ name: 'save', input_schema: story.parameters }], messages: [user('long story')],
+    });
+    let pieces = 0;
+    s.on('inputJson', () => pieces++);
+    equal((await s.finalMessage()).content.at(-1).input, saved);
+    equal(pieces > 50, true);
 });
 await test('messages: error', async () => {
     const e = await anthropic.messages.create({ model: 'm', max_tokens: 5, messages: [] }).catch(error => error);
@@ -150,6 +182,17 @@ for (const [name, model] of Object.entries(providers)) {
         for await (const piece of r.textStream)
             text += piece;
         equal(text.endsWith('It is sunny.'), true);
+    });
+    await test(`ai ${name}: a long call streams`, async () => {
+        let got, pieces = 0;
+        const save = tool({
+            description: 's', inputSchema: z.object({ text: z.string(), size: z.any() }), execute: async input => { got = input; return 'sunny'; },
+        });
+        const r = streamText({ ...common, maxOutputTokens: 4000, prompt: 'long story', tools: { save }, stopWhen: stepCountIs(3) });
+        for await (const part of r.fullStream)
+            pieces += part.type === 'tool-input-delta';
+        equal(got, saved);
+        equal(pieces > 50, true);
     });
     await test(`ai ${name}: an object`, async () => {
         const r = await generateObject({ ...common, prompt: 'give json', schema: z.object({ title: z.string() }) });

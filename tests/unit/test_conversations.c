@@ -228,13 +228,13 @@ static void operate(void)
     for (int i = 0; i < n; i++)
         if (turn[i].talk)
             submit(&turn[i]);
+    if (kill)
+        copy_store();
     for (int i = 0; i < n; i++) {
         if (!turn[i].talk)
             continue;
         if (draw(10) == 0)
             sluice_cancel(turn[i].r);
-        if (kill && i == n / 2)
-            copy_store();
         assert_true(sluice_wait(turn[i].r, -1));
         sluice_release(turn[i].r);
         check_turn(&turn[i]);

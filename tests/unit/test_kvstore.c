@@ -1,8 +1,6 @@
 /* The disk store: what is put comes back whole or not at all, across restarts, harm, full disks,
  * kills and other processes. */
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
 
 #include "support/kv_talks.h"
 
@@ -177,48 +175,6 @@ static void test_two_processes(void **state)
     kvstore_close(first);
 }
 
-/* A child that writes and tells what is safe; killed at any moment, that much must be there. */
-static void child(int to)
-{
-    struct kvstore *s = open_store(0, 7);
-    for (int k = 2;; k++) {
-        struct talk t;
-        make_talk(&t, k);
-        put(s, &t, 600);
-        kvstore_flush(s);
-        if (write(to, &k, sizeof k) != sizeof k)
-            _exit(1);
-    }
-}
-
-static void test_kill(void **state)
-{
-    int safe = 1;
-    for (uint64_t i = 0; i < 25; i++) {
-        int pipes[2];
-        assert_int_equal(pipe(pipes), 0);
-        pid_t pid = fork();
-        if (pid == 0)
-            child(pipes[1]);
-        close(pipes[1]);
-        usleep((useconds_t)(1000 + rng_u64(9, i) % 40000));
-        assert_int_equal(kill(pid, SIGKILL), 0);
-        assert_int_equal(waitpid(pid, NULL, 0), pid);
-        for (int k; read(pipes[0], &k, sizeof k) == sizeof k;)
-            safe = k > safe ? k : safe;
-        close(pipes[0]);
-        struct kvstore *s = open_store(0, 7);
-        for (int k = 2; k <= safe; k++) {
-            struct talk t;
-            make_talk(&t, k);
-            assert_int_equal(restore(s, &t, 1000), 600);
-        }
-        kvstore_close(s);
-    }
-    assert_true(safe > 2);
-    assert_int_equal(warnings, 0);
-}
-
 static int n_items, n_bad;
 
 static void count_item(void *ctx, const struct kvstore_item *item)
@@ -321,8 +277,8 @@ int main(void)
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_put_and_restart), TEST(test_harm),          TEST(test_swapped), TEST(test_budget),
-        TEST(test_full_disk),       TEST(test_two_processes), TEST(test_kill),    TEST(test_list),
-        TEST(test_show),            TEST(test_rank),
+        TEST(test_full_disk),       TEST(test_two_processes), TEST(test_list),    TEST(test_show),
+        TEST(test_rank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,7 +114,7 @@ static void gather_chat(void *ctx, struct json_object *e)
     }
     if ((v = at_path(e, "choices.0.delta.tool_calls.0.id")))
         snprintf(g->call_id, sizeof g->call_id, "%s", json_object_get_string(v));
-    if ((v = at_path(e, "choices.0.finish_reason")))
+    if ((v = at_path(e, "choices.0.finish_reason")) || (v = at_path(e, "error.code")))
         snprintf(g->finish, sizeof g->finish, "%s", json_object_get_string(v));
     if ((v = at_path(e, "usage.prompt_tokens_details.cached_tokens")))
         g->cached = json_object_get_int64(v);
@@ -326,7 +326,8 @@ static void gather_responses(void *ctx, struct json_object *e)
         buf_add_str(&g->arguments, text_at(e, "delta"));
         g->deltas++;
     }
-    if (strcmp(type, "response.completed") == 0 || strcmp(type, "response.incomplete") == 0)
+    if (strcmp(type, "response.completed") == 0 || strcmp(type, "response.incomplete") == 0 ||
+        strcmp(type, "response.failed") == 0)
         snprintf(g->finish, sizeof g->finish, "%s", text_at(e, "response.status"));
     if (strcmp(type, "response.output_item.done") == 0) {
         g->stops++;
@@ -371,22 +372,22 @@ static void test_responses(void **state)
 struct dialect {
     const char *line, *limit, *before, *after; /* the question stands between them */
     void (*gather)(void *ctx, struct json_object *event);
-    const char *called, *length; /* how it says why an answer ended */
+    const char *called, *cut, *malformed; /* how it says why an answer ended */
 };
 
 static const struct dialect dialects[] = {
     {"POST /v1/chat/completions", "max_tokens",
      "\"reasoning_effort\": \"none\", " TOOLS ", \"messages\": [{\"role\": \"user\", "
      "\"content\": ",
-     "}]", gather_chat, "tool_calls", "length"},
+     "}]", gather_chat, "tool_calls", "limit_in_call", "malformed_call"},
     {"POST /v1/messages", "max_tokens",
      "\"tools\": [{\"name\": \"look\", \"input_schema\": {}}, {\"name\": \"find\", "
      "\"input_schema\": {}}], \"messages\": [{\"role\": \"user\", \"content\": ",
-     "}]", gather_messages, "tool_use", "max_tokens"},
+     "}]", gather_messages, "tool_use", "max_tokens", "max_tokens"},
     {"POST /v1/responses", "max_output_tokens",
      "\"reasoning\": {\"effort\": \"none\"}, \"tools\": [{\"type\": \"function\", "
      "\"name\": \"look\"}, {\"type\": \"function\", \"name\": \"find\"}], \"input\": ",
-     "", gather_responses, "completed", "incomplete"},
+     "", gather_responses, "completed", "incomplete", "failed"},
 };
 
 static struct gathered ask_dialect(const struct dialect *d, int max_tokens, const char *text)
@@ -425,7 +426,7 @@ static void test_calls_stream(void **state)
 }
 
 /* An answer that ends in a call that was being sent, and one that turns out to be none: the
- * arguments stay open, and the answer ends as one that was too long. */
+ * arguments stay open, and the answer ends in a way that makes no client run them. */
 static void test_calls_broken(void **state)
 {
     struct json_object *whole =
@@ -441,7 +442,7 @@ static void test_calls_broken(void **state)
         struct json_object *value;
         assert_int_not_equal(json_text_parse(g.arguments.data, g.arguments.len, &value, NULL),
                              SLUICE_OK);
-        assert_string_equal(g.finish, d->length);
+        assert_string_equal(g.finish, i % 2 ? d->malformed : d->cut);
         assert_null(g.content.len ? strstr(g.content.data, "DSML") : NULL);
         gathered_free(&g);
     }
