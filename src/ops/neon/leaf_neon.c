@@ -34,7 +34,7 @@ static inline __attribute__((always_inline)) void
 one_row(enum quant_type type, const uint8_t *row, int64_t n, const struct act *x, int n_x,
         float (*y)[TILE_ROWS])
 {
-    float sum[TILE_BATCH][8] = {{0}};
+    float sum[ROW_BATCH][8] = {{0}};
     int block = act_block(type);
     uint32_t unit_bytes = quant_info(type)->block_bytes * (block == 32 ? 8 : 1);
     for (int64_t at = 0; at < n; at += 256) {
@@ -382,6 +382,7 @@ const struct leaves leaves_neon = {
     .name = "neon",
     .quantise = elem_quantise,
     .row_dot = neon_row_dot,
+    .direct = 3,
     .tile_unpack = tile_unpack_body,
     .tile_dot = neon_tile_dot,
     .widen = elem_widen,
