@@ -178,6 +178,37 @@ enum sluice_status sluice_chat_text(const struct sluice_chat *chat, struct sluic
 enum sluice_status sluice_parse_answer(const char *text, size_t len, bool thinking,
                                        struct sluice_text *out, struct sluice_error *err);
 
+/* ---- grammars ---- what an answer may be, token by token */
+
+struct sluice_grammar;
+
+/* Zero-initialise. What an answer may be: a text of the GBNF (text/grammar.h has the notation), or
+ * JSON that follows the schema; or a block of calls of the tools; with tools and one of the others
+ * either. Strings are borrowed for the call. */
+struct sluice_grammar_options {
+    const char *gbnf;            /* or NULL */
+    size_t gbnf_len;
+    const char *schema;          /* a JSON schema, or NULL */
+    size_t schema_len;
+    const char *schema_name;     /* that messages call it by; NULL: "schema" */
+    const char *tools;           /* JSON array of OpenAI tools, or NULL */
+    size_t tools_len;
+    const char *tool;            /* the name of the only one that may be called, or NULL */
+    bool one_call;
+    /* A tool whose schema cannot be followed takes any arguments; else that is an error. */
+    bool loose;
+};
+
+/* Compiles one for this engine's vocabulary; any number of requests may have it at once.
+ * SLUICE_ERR_ARG names the line of the GBNF, or the keyword of the schema and its path;
+ * SLUICE_ERR_LIMIT a cap. Any thread. */
+enum sluice_status sluice_grammar_new(struct sluice *e,
+                                      const struct sluice_grammar_options *options,
+                                      struct sluice_grammar **out, struct sluice_error *err);
+/* Gives up the caller's share; requests keep theirs until they are released. Before sluice_close.
+ * Any thread. */
+void sluice_grammar_free(struct sluice_grammar *g);
+
 /* ---- requests ---- */
 
 struct sluice_bias {
@@ -263,7 +294,14 @@ struct sluice_request_options {
      * usage.reasoning mean is as without raw. */
     bool raw;
     bool thinking;               /* the prompt ends inside the thinking part */
-    bool ignore_eos;
+    bool ignore_eos;             /* not with a grammar */
+    /* What the answer may be, or NULL: anything. It holds from the end of the thinking, which must
+     * come, and where the answer ends the grammar's text does too, unless it is cut by a limit or a
+     * stop string. If no token can follow, the request fails (SLUICE_ERR_ARG). Shared, not taken
+     * over. */
+    struct sluice_grammar *grammar;
+    const char *grammar_begun;   /* the prompt's end that is of the grammar's text already, or
+                                    NULL */
     int priority;                /* higher is admitted first; equals in order of submission */
     /* Called on the scheduler's thread, in order; must return soon and must not call sluice_submit,
      * sluice_wait, sluice_close or a session's functions. Never called again after DONE. */

@@ -34,6 +34,18 @@
 #define LIMIT_CALL_DEPTH 16 /* of parameters inside parameters */
 #define LIMIT_CALL_BYTES ((size_t)1 << 24) /* of one block of calls */
 
+/* text/grammar */
+#define LIMIT_GRAMMAR_TEXT ((size_t)1 << 20)   /* bytes of a grammar, and of its literals */
+#define LIMIT_GRAMMAR_NODES (1 << 17)      /* of the tree, and of what it is lowered to */
+#define LIMIT_GRAMMAR_NEST 64              /* groups or schemas inside each other */
+#define LIMIT_GRAMMAR_COUNT 1000000        /* of a repetition */
+#define LIMIT_GRAMMAR_DEPTH 256            /* calls of rules on a stack */
+#define LIMIT_GRAMMAR_STACKS 2048          /* of one state */
+#define LIMIT_GRAMMAR_STATES 16384         /* remembered */
+#define LIMIT_GRAMMAR_FRAMES 131072        /* remembered */
+#define LIMIT_GRAMMAR_WORK (1 << 23)       /* stacks looked at for one mask */
+#define LIMIT_GRAMMAR_MASKS ((size_t)1 << 23) /* bytes of remembered masks of one grammar */
+
 /* cmd */
 #define LIMIT_CMD_INPUT ((size_t)64 << 20) /* bytes of a prompt file or a line of JSON */
 #define LIMIT_CMD_IDS ((size_t)1 << 26)    /* bytes of a file of token ids */

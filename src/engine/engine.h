@@ -38,6 +38,7 @@ struct load {
 };
 
 struct schedule;
+struct token_trie;
 
 struct sluice {
     /* set once */
@@ -69,6 +70,8 @@ struct sluice {
     /* any thread */
     _Atomic int64_t kv_used;         /* bytes of sequences and checkpoints */
     struct schedule *schedule;
+    pthread_mutex_t trie_lock;
+    struct token_trie *trie;         /* of vocab, for grammars; made when first asked for */
 };
 
 /* Fills e->info's sizes and the limits of steps from the options, and refuses what cannot fit

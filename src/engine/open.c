@@ -6,6 +6,7 @@
 
 #include "engine/engine.h"
 #include "engine/schedule.h"
+#include "text/grammar.h"
 #include "os/cpu.h"
 #include "os/memory.h"
 
@@ -184,6 +185,7 @@ enum sluice_status sluice_open(const struct sluice_options *options, struct slui
     FAIL_IF(!e, err, SLUICE_ERR_NOMEM, "out of memory for an engine");
     e->options = *options;
     turn_init(&e->turn);
+    pthread_mutex_init(&e->trie_lock, NULL);
     load_init(&e->load);
     enum sluice_status st = open_all(e, options, err);
     if (st != SLUICE_OK) {
@@ -211,6 +213,8 @@ void sluice_close(struct sluice *e)
     weights_free(e->weights);
     ops_close(&e->ops);
     pool_close(e->pool);
+    token_trie_free(e->trie);
+    pthread_mutex_destroy(&e->trie_lock);
     vocab_close(e->vocab);
     gguf_close(e->mtp_file);
     gguf_close(e->file);

@@ -54,6 +54,7 @@ enum sluice_status request_new(struct schedule *s, const struct vocab *vocab, in
     TRY_OUT(sampler_init(&r->sampler, &options->sampling, vocab_count(vocab), err));
     sampler_note(&r->sampler, r->ids, r->n_ids, /*answer=*/false);
     TRY_OUT(generate_init(&r->generate, vocab, &o, err));
+    TRY_OUT(constraint_init(&r->constraint, &o, vocab, err));
     *out = r;
     r = NULL;
 out:
@@ -65,6 +66,7 @@ void request_free(struct sluice_request *r)
 {
     if (!r)
         return;
+    constraint_deinit(&r->constraint);
     generate_deinit(&r->generate);
     sampler_deinit(&r->sampler);
     pthread_cond_destroy(&r->done);

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "engine/constraint.h"
 #include "engine/generate.h"
 #include "engine/keep.h"
 #include "engine/sampler.h"
@@ -23,6 +24,7 @@ struct sluice_request {
     struct conversation *c;          /* RUNNING only */
     struct sampler sampler;
     struct generate generate;
+    struct constraint constraint;
     struct sluice_usage usage;
     double submitted, admitted, prefilled;
     bool first;                      /* the first token has come */

@@ -242,15 +242,32 @@ static int32_t draw(struct sampler *s, uint64_t i)
     return s->pick[n - 1].id;
 }
 
-void sampler_pick(struct sampler *s, const float *logits, uint64_t i, struct sampler_result *out)
+/* True if a token is left. */
+static bool apply_mask(struct sampler *s, const uint32_t *mask)
+{
+    bool any = false;
+    for (int32_t id = 0; id < s->n_vocab; id++) {
+        if (mask[id / 32] >> id % 32 & 1)
+            any |= s->logits[id] > -INFINITY;
+        else
+            s->logits[id] = -INFINITY;
+    }
+    return any;
+}
+
+void sampler_pick(struct sampler *s, const float *logits, const uint32_t *mask, uint64_t i,
+                  struct sampler_result *out)
 {
     const float *x = logits;
-    if (s->s.n_bias || s->n_answer) {
+    if (s->s.n_bias || s->n_answer || s->s.temperature > 0 || mask) {
         memcpy(s->logits, logits, (size_t)s->n_vocab * sizeof *logits);
-        adjust(s);
         x = s->logits;
-    } else if (s->s.temperature > 0) {
-        memcpy(s->logits, logits, (size_t)s->n_vocab * sizeof *logits);
+    }
+    if (s->s.n_bias || s->n_answer)
+        adjust(s);
+    if (mask && !apply_mask(s, mask)) {
+        out->id = -1;
+        return;
     }
     out->id = s->s.temperature > 0 ? draw(s, i) : argmax(x, s->n_vocab);
     report(s, logits, out);

@@ -1,9 +1,9 @@
 /* engine/sampler.h - logits to the next token.
  *
- * Order: bias, penalties, (greedy: argmax, lowest id of equals), temperature, top_k, top_p, min_p,
- * draw. The draw for the i-th token of an answer is a hash of (seed, i): the same seed gives the
- * same text whatever ran beside it. Sums run in float64 in one order: candidates by id, or, with
- * top_k or top_p, from the most likely down and equals by id.
+ * Order: bias, penalties, mask, (greedy: argmax, lowest id of equals), temperature, top_k, top_p,
+ * min_p, draw. The draw for the i-th token of an answer is a hash of (seed, i): the same seed gives
+ * the same text whatever ran beside it. Sums run in float64 in one order: candidates by id, or,
+ * with top_k or top_p, from the most likely down and equals by id.
  *
  * Threads: a sampler belongs to one thread at a time. */
 #ifndef SLUICE_ENGINE_SAMPLER_H
@@ -39,7 +39,10 @@ enum sluice_status sampler_init(struct sampler *s, const struct sluice_sampling 
 void sampler_deinit(struct sampler *s);
 /* Takes note of tokens for the penalties. */
 void sampler_note(struct sampler *s, const int32_t *ids, size_t n, bool answer);
-/* The token number i of the answer from logits [V], which are left alone. */
-void sampler_pick(struct sampler *s, const float *logits, uint64_t i, struct sampler_result *out);
+/* The token number i of the answer from logits [V], which are left alone. mask: bits of the tokens
+ * that may be picked (text/grammar.h), or NULL: all. out->id is -1 if none may: by the mask, or by
+ * the bias among those. What is reported as likely is the model's own, whatever the mask. */
+void sampler_pick(struct sampler *s, const float *logits, const uint32_t *mask, uint64_t i,
+                  struct sampler_result *out);
 
 #endif

@@ -444,6 +444,23 @@ static enum sluice_status after_rows(struct schedule *s, struct sluice_request *
     return st;
 }
 
+/* The next token, by the model and what the request allows. */
+static enum sluice_status pick(struct schedule *s, struct sluice_request *r,
+                               struct sampler_result *out, struct sluice_error *err)
+{
+    const uint32_t *mask;
+    int32_t forced = generate_forced(&r->generate);
+    bool thinking = r->generate.thinking;
+    TRY(constraint_mask(&r->constraint, &r->generate, &mask, err));
+    sampler_pick(&r->sampler, s->logits, mask, (uint64_t)r->generate.n_answer, out);
+    if (forced >= 0)
+        out->id = forced;
+    FAIL_IF(out->id < 0, err, SLUICE_ERR_ARG,
+            "no token can follow after %d: the grammar%s leaves none", r->generate.n_answer,
+            r->sampler.s.n_bias ? " with the logit bias" : "");
+    return constraint_token(&r->constraint, out->id, thinking, err);
+}
+
 /* Samples and takes the next token. *ended: the request is complete. */
 static enum sluice_status next_token(struct schedule *s, struct sluice_request *r, bool *ended,
                                      enum sluice_finish *how, struct sluice_error *err)
@@ -453,10 +470,7 @@ static enum sluice_status next_token(struct schedule *s, struct sluice_request *
     if (r->logit < 0)
         return SLUICE_OK;
     model_run_logits(s->e->run, r->logit, 1, s->logits);
-    sampler_pick(&r->sampler, s->logits, (uint64_t)r->generate.n_answer, &result);
-    int32_t forced = generate_forced(&r->generate);
-    if (forced >= 0)
-        result.id = forced;
+    TRY(pick(s, r, &result, err));
     if (!r->first) {
         r->first = true;
         r->prefilled = clock_seconds();

@@ -10,7 +10,7 @@ static struct sampler_result pick(struct sluice_sampling sampling, const float *
     struct sampler s;
     struct sampler_result r = {0};
     assert_int_equal(sampler_init(&s, &sampling, V, NULL), SLUICE_OK);
-    sampler_pick(&s, x, i, &r);
+    sampler_pick(&s, x, NULL, i, &r);
     sampler_deinit(&s);
     return r;
 }
@@ -27,6 +27,36 @@ static void test_greedy(void **state)
     assert_int_equal(pick((struct sluice_sampling){0}, nan_first, 0).id, 2);
 }
 
+/* Only tokens of the mask are picked; the likelihoods told are those without it. */
+static void test_mask(void **state)
+{
+    struct sluice_bias ban = {2, -INFINITY};
+    for (int hot = 0; hot < 2; hot++) {
+        struct sluice_sampling sampling = {.temperature = 2.0f * (float)hot, .logprobs = 1};
+        struct sampler s;
+        struct sampler_result r;
+        uint32_t mask = 1 << 2 | 1 << 4, seen = 0, none = 0;
+        assert_int_equal(sampler_init(&s, &sampling, V, NULL), SLUICE_OK);
+        for (uint64_t i = 0; i < 200; i++) {
+            sampler_pick(&s, logits, &mask, i, &r);
+            assert_true(r.id >= 0 && mask >> r.id & 1);
+            seen |= 1u << r.id;
+            assert_int_equal(r.top[0].id, 1);
+        }
+        assert_int_equal(seen, hot ? mask : 1u << 2);
+        sampler_pick(&s, logits, &none, 0, &r);
+        assert_int_equal(r.id, -1);
+        sampler_deinit(&s);
+        sampling.bias = &ban;
+        sampling.n_bias = 1;
+        mask = 1 << 2;
+        assert_int_equal(sampler_init(&s, &sampling, V, NULL), SLUICE_OK);
+        sampler_pick(&s, logits, &mask, 0, &r);
+        assert_int_equal(r.id, -1);
+        sampler_deinit(&s);
+    }
+}
+
 static void test_penalties(void **state)
 {
     struct sluice_sampling sampling = {.repetition_penalty = 2};
@@ -34,23 +64,23 @@ static void test_penalties(void **state)
     struct sampler_result r;
     assert_int_equal(sampler_init(&s, &sampling, V, NULL), SLUICE_OK);
     sampler_note(&s, (int32_t[]){1}, 1, /*answer=*/false);
-    sampler_pick(&s, logits, 0, &r);
+    sampler_pick(&s, logits, NULL, 0, &r);
     assert_int_equal(r.id, 3);
     sampler_note(&s, (int32_t[]){3}, 1, /*answer=*/true);
-    sampler_pick(&s, logits, 0, &r);
+    sampler_pick(&s, logits, NULL, 0, &r);
     assert_int_equal(r.id, 2);
     sampler_deinit(&s);
 
     sampling = (struct sluice_sampling){.presence_penalty = 0.5f, .frequency_penalty = 0.3f};
     assert_int_equal(sampler_init(&s, &sampling, V, NULL), SLUICE_OK);
     sampler_note(&s, (int32_t[]){1, 3}, 2, /*answer=*/false); /* prompts cost nothing here */
-    sampler_pick(&s, logits, 0, &r);
+    sampler_pick(&s, logits, NULL, 0, &r);
     assert_int_equal(r.id, 1);
     sampler_note(&s, (int32_t[]){1, 3, 3}, 3, /*answer=*/true); /* 3-0.8, 3-1.1 against 2 */
-    sampler_pick(&s, logits, 0, &r);
+    sampler_pick(&s, logits, NULL, 0, &r);
     assert_int_equal(r.id, 1);
     sampler_note(&s, (int32_t[]){1, 1}, 2, /*answer=*/true); /* 3-1.4 = 1.6, 1.9 against 2 */
-    sampler_pick(&s, logits, 0, &r);
+    sampler_pick(&s, logits, NULL, 0, &r);
     assert_int_equal(r.id, 2);
     sampler_deinit(&s);
 }
@@ -65,7 +95,7 @@ static void shares(struct sluice_sampling sampling, double *out)
     struct sampler_result r;
     assert_int_equal(sampler_init(&s, &sampling, V, NULL), SLUICE_OK);
     for (uint64_t i = 0; i < N; i++) {
-        sampler_pick(&s, logits, i, &r);
+        sampler_pick(&s, logits, NULL, i, &r);
         n[r.id]++;
     }
     sampler_deinit(&s);
@@ -123,8 +153,8 @@ static void test_wide_vocabulary(void **state)
     s.top_k = 0;
     assert_int_equal(sampler_init(&b, &s, N, NULL), SLUICE_OK);
     for (uint64_t i = 0; i < 300; i++) {
-        sampler_pick(&a, x, i, &ra);
-        sampler_pick(&b, x, i, &rb);
+        sampler_pick(&a, x, NULL, i, &ra);
+        sampler_pick(&b, x, NULL, i, &rb);
         assert_int_equal(ra.id, rb.id);
         assert_true(x[ra.id] > 50);
     }
@@ -189,6 +219,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_greedy),       cmocka_unit_test(test_penalties),
+        cmocka_unit_test(test_mask),
         cmocka_unit_test(test_distribution), cmocka_unit_test(test_wide_vocabulary),
         cmocka_unit_test(test_seeds),        cmocka_unit_test(test_logprobs),
         cmocka_unit_test(test_refused),
