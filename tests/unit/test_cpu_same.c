@@ -190,6 +190,14 @@ static void leaf_elements(const struct leaves *leaf)
         codes[i] = (uint8_t)i;
     for (int i = 0; i < 16; i++)
         scales[i] = (uint8_t)(100 + 3 * i);
+    for (int scale = 0; scale < 256; scale++) {
+        uint8_t block[128], same[2] = {(uint8_t)scale, (uint8_t)(255 - scale)};
+        for (int i = 0; i < 128; i++)
+            block[i] = (uint8_t)(i < 64 && scale % 2 ? 0x40 + i / 2 : 2 * i);
+        leaves_c.fp8_decode(block, same, 128, a[0]);
+        leaf->fp8_decode(block, same, 128, a[1]);
+        same_bits(a[1], a[0], 128 * sizeof(float), leaf->name, "fp8_decode", "at every scale");
+    }
     for (int n = 448; n >= 8; n -= 55) {
         leaves_c.fp8_decode(codes, scales, n, a[0]);
         leaf->fp8_decode(codes, scales, n, a[1]);

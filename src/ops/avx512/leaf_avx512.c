@@ -88,41 +88,10 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
     return tree8(sum);
 }
 
-static inline __attribute__((always_inline)) float row_32(enum quant_type type, const uint8_t *row,
-                                                          int64_t n, const struct act *x)
-{
-    uint32_t bytes = type == QUANT_Q8_0 ? 34 : type == QUANT_MXFP4 ? 17 : 18;
-    __m256 sum = _mm256_setzero_ps();
-    for (int64_t b = 0; b < n / 32; b += 8) {
-        int blocks = n / 32 - b < 8 ? (int)(n / 32 - b) : 8;
-        __m256i v[8];
-        float d[8] = {0};
-        const int16_t *q = x->q + b * 32;
-        if (blocks == 8) {
-#pragma GCC unroll 8
-            for (int k = 0; k < 8; k++)
-                v[k] = halves(_mm512_dpwssd_epi32(
-                    _mm512_setzero_si512(), expand_32(type, row + (b + k) * bytes, &d[k]),
-                    words(q + 32 * k)));
-        } else {
-            for (int k = 0; k < 8; k++)
-                v[k] = _mm256_setzero_si256();
-            for (int k = 0; k < blocks; k++)
-                v[k] = halves(_mm512_dpwssd_epi32(
-                    _mm512_setzero_si512(), expand_32(type, row + (b + k) * bytes, &d[k]),
-                    words(q + 32 * k)));
-        }
-        __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(d), floats(x->d + b, blocks));
-        sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(v)), scale, sum);
-    }
-    return tree8(sum);
-}
-
 /* ---- quantised rows against several batch rows, without a tile ---- */
 
-/* Up to this many batch rows meet the weights where they lie: formats of 256, of 32. */
-#define DIRECT_256 4
-#define DIRECT_32 3
+/* Up to this many batch rows meet the weights where they lie. */
+#define DIRECT_ROWS 4
 
 /* The totals of 4 registers of 16, or of 8, sums. */
 static inline __m512i add_pairs(__m512i a, __m512i b)
@@ -147,8 +116,8 @@ static inline __m128i least4(const __m256i *m)
  * by side, and for each batch row the products of each block. */
 #define GROUP 4
 struct group {
-    __m512i v[DIRECT_256][GROUP];
-    __m256i m[DIRECT_256][GROUP];
+    __m512i v[DIRECT_ROWS][GROUP];
+    __m256i m[DIRECT_ROWS][GROUP];
     float d[GROUP], dmin[GROUP];
     int n;
 };
@@ -198,7 +167,7 @@ rows_many(enum quant_type type, const struct qrows *w, int n_rows, const struct 
           float (*y)[TILE_ROWS])
 {
     for (int o = 0; o < n_rows; o++) {
-        _Alignas(32) float sum[DIRECT_256][8] = {{0}};
+        _Alignas(32) float sum[DIRECT_ROWS][8] = {{0}};
         const uint8_t *row = w->data + (uint64_t)o * w->row_bytes;
         struct group g;
         for (int64_t b = 0; b < w->n / 256; b += GROUP) {
@@ -209,6 +178,57 @@ rows_many(enum quant_type type, const struct qrows *w, int n_rows, const struct 
         }
         for (int i = 0; i < n_x; i++)
             y[i][o] = tree8(_mm256_load_ps(sum[i]));
+    }
+}
+
+/* sum[i] += blocks (at most 8) of 32 of a weight row, of which the value `at` is the first, with
+ * batch row i. */
+static inline __attribute__((always_inline)) void
+blocks_32(const struct qrows *row, int64_t at, int blocks, const struct act *x, int n_x,
+          __m256 *sum)
+{
+    enum quant_type type = row->type;
+    const uint8_t *src = row->data + (uint64_t)(at / 32) * quant_info(type)->block_bytes;
+    struct unit u;
+    __m512i w[8];
+    __m256 d;
+    if (blocks == 8) {
+        d = expand_32_x8(type, src, w);
+    } else {
+        expand(type, src, blocks, w, &u);
+        d = _mm256_loadu_ps(u.d);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < n_x; i++) {
+        __m256i products[8];
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; k++)
+            products[k] = k < blocks ? halves(_mm512_dpwssd_epi32(_mm512_setzero_si512(), w[k],
+                                                                  words(x[i].q + at + 32 * k)))
+                                     : _mm256_setzero_si256();
+        __m256 scale = _mm256_mul_ps(d, floats(x[i].d + at / 32, blocks));
+        sum[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(products)), scale, sum[i]);
+    }
+}
+
+static inline __attribute__((always_inline)) void
+rows_32(enum quant_type type, const struct qrows *w, int n_rows, const struct act *x, int n_x,
+        float (*y)[TILE_ROWS])
+{
+    for (int o = 0; o < n_rows; o++) {
+        struct qrows row = {.type = type, .data = w->data + (uint64_t)o * w->row_bytes};
+        __m256 sum[DIRECT_ROWS];
+        int64_t at = 0;
+#pragma GCC unroll 4
+        for (int i = 0; i < n_x; i++)
+            sum[i] = _mm256_setzero_ps();
+        for (; at + 256 <= w->n; at += 256)
+            blocks_32(&row, at, 8, x, n_x, sum);
+        if (at < w->n)
+            blocks_32(&row, at, (int)(w->n - at) / 32, x, n_x, sum);
+#pragma GCC unroll 4
+        for (int i = 0; i < n_x; i++)
+            y[i][o] = tree8(sum[i]);
     }
 }
 
@@ -453,9 +473,14 @@ static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *
 /* One loop over rows for each format, with the unpacking inlined. */
 #define ROWS_32(type)                                                                              \
     case type:                                                                                     \
-        for (int o = 0; o < n_rows; o++)                                                           \
-            for (int i = 0; i < n; i++)                                                            \
-                y[i][o] = row_32(type, w->data + (uint64_t)o * w->row_bytes, w->n, x + i);         \
+        if (n == 1)                                                                                \
+            rows_32(type, w, n_rows, x, 1, y);                                                     \
+        else if (n == 2)                                                                           \
+            rows_32(type, w, n_rows, x, 2, y);                                                     \
+        else if (n == 3)                                                                           \
+            rows_32(type, w, n_rows, x, 3, y);                                                     \
+        else                                                                                       \
+            rows_32(type, w, n_rows, x, 4, y);                                                     \
         return
 #define ROWS_256(type, block)                                                                      \
     case type:                                                                                     \
@@ -471,7 +496,7 @@ static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *
 static void avx512_row_dot(const struct qrows *w, int n_rows, const struct act *x, int n,
                            float (*y)[TILE_ROWS])
 {
-    if (n > (act_block(w->type) == 256 ? DIRECT_256 : DIRECT_32)) {
+    if (n > DIRECT_ROWS) {
         tiles_in_cache(w, n_rows, x, n, y);
         return;
     }
@@ -660,6 +685,24 @@ static void avx512_mix(float *const *o, int n_o, const struct mix_keys *m)
     }
 }
 
+/* As avx2_fp8_decode, 16 floats at a time. */
+static void avx512_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x)
+{
+    int64_t at = 0;
+    for (; at + 64 <= n; at += 64) {
+        if (!is_plain_fp8(codes + at, scales[at / 64])) {
+            elem_fp8_decode(codes + at, scales + at / 64, 64, x + at);
+            continue;
+        }
+        __m512 s = _mm512_set1_ps(e8m0_to_f32(scales[at / 64]) * 0x1p8f);
+        for (int j = 0; j < 64; j += 16) {
+            __m256i h = e4m3_as_f16(_mm_loadu_si128((const __m128i *)(codes + at + j)));
+            _mm512_storeu_ps(x + at + j, _mm512_mul_ps(_mm512_cvtph_ps(h), s));
+        }
+    }
+    elem_fp8_decode(codes + at, scales + at / 64, n - at, x + at);
+}
+
 const struct leaves leaves_avx512 = {
     .name = "avx512",
     .quantise = elem_quantise,
@@ -671,7 +714,7 @@ const struct leaves leaves_avx512 = {
     .dots = avx512_dots,
     .half_dots = avx512_half_dots,
     .mix = avx512_mix,
-    .fp8_decode = avx2_fp8_decode,
+    .fp8_decode = avx512_fp8_decode,
     .fp4_decode = avx2_fp4_decode,
     .exp_minus = avx2_exp_minus,
     .gated = avx2_gated,
