@@ -237,8 +237,8 @@ void keep_return(struct keep *k, struct conversation *c)
         conversation_free(k, c);
 }
 
-/* Tokens that only this conversation has, per byte that it alone takes, and hour since its last use,
- * which is at least one: a small conversation beside a long one must not push it out by being
+/* Tokens that only this conversation has, per byte that it alone takes, and hour since its last
+ * use, which is at least one: a small conversation beside a long one must not push it out by being
  * younger. What others share is neither lost with it nor won. */
 static double value(const struct keep *k, const struct conversation *c, double now)
 {
