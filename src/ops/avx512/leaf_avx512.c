@@ -346,24 +346,29 @@ static inline __m512i pair_of(const int16_t *x)
     return _mm512_set1_epi32(pair);
 }
 
-/* acc[i] = the products of 2 * pairs values of 16 weight rows with those of n batch rows. */
+/* acc[i] = the products of 2 * pairs values of 16 weight rows with those of n batch rows; pairs is
+ * even. Few batch rows have two sums each, or every product would wait for the one before. */
 static inline __attribute__((always_inline)) void
 pairs_dot(const int16_t *w, const int16_t *const *x, int n, int pairs, __m512i *acc)
 {
-    __m512i s[TILE_BATCH];
-#pragma GCC unroll 16
+    __m512i s[2][TILE_BATCH];
+    int sums = n <= TILE_BATCH / 2 ? 2 : 1;
+#pragma GCC unroll 8
     for (int i = 0; i < n; i++)
-        s[i] = _mm512_setzero_si512();
+        s[0][i] = s[1][i] = _mm512_setzero_si512();
+    for (int k = 0; k < pairs; k += 2) {
 #pragma GCC unroll 2
-    for (int k = 0; k < pairs; k++) {
-        __m512i v = words(w + k * TILE_ROWS * 2);
-#pragma GCC unroll 16
-        for (int i = 0; i < n; i++)
-            s[i] = _mm512_dpwssd_epi32(s[i], v, pair_of(x[i] + 2 * k));
+        for (int l = 0; l < 2; l++) {
+            __m512i v = words(w + (k + l) * TILE_ROWS * 2);
+            __m512i *to = s[l % sums];
+#pragma GCC unroll 8
+            for (int i = 0; i < n; i++)
+                to[i] = _mm512_dpwssd_epi32(to[i], v, pair_of(x[i] + 2 * (k + l)));
+        }
     }
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int i = 0; i < n; i++)
-        acc[i] = s[i];
+        acc[i] = sums == 2 ? _mm512_add_epi32(s[0][i], s[1][i]) : s[0][i];
 }
 
 /* part[i] += the sums acc[i] times the scales of 16 weight rows times that of batch row i. */
