@@ -18,6 +18,21 @@ static void pass_on(int number)
         kill((pid_t)client_pid, number);
 }
 
+static sigset_t mask; /* of signals, as it was */
+
+/* From here on what ends this program waits until there is a client to pass it on to. */
+static void hold_signals(void)
+{
+    sigset_t held;
+    sigemptyset(&held);
+    sigaddset(&held, SIGTERM);
+    sigaddset(&held, SIGHUP);
+    sigprocmask(SIG_BLOCK, &held, &mask);
+    signal(SIGTERM, pass_on);
+    signal(SIGHUP, pass_on);
+    signal(SIGQUIT, SIG_IGN);
+}
+
 _Noreturn static void become(const struct launch_plan *plan, char **argv)
 {
     signal(SIGPIPE, SIG_DFL);
@@ -25,6 +40,7 @@ _Noreturn static void become(const struct launch_plan *plan, char **argv)
     signal(SIGQUIT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     signal(SIGHUP, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &mask, NULL);
     for (int i = 0; i < plan->n_env; i++) {
         if (plan->env[i].value)
             setenv(plan->env[i].name, plan->env[i].value, 1);
@@ -49,13 +65,12 @@ static int run(const struct options *o, const struct launch_plan *plan)
     for (int i = 0; i < o->n_rest; i++)
         argv[n++] = o->rest[i];
     fflush(NULL);
+    hold_signals();
     pid_t pid = fork();
     if (pid == 0)
         become(plan, argv);
     client_pid = pid;
-    signal(SIGTERM, pass_on);
-    signal(SIGHUP, pass_on);
-    signal(SIGQUIT, SIG_IGN);
+    sigprocmask(SIG_SETMASK, &mask, NULL);
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     client_pid = 0;

@@ -216,6 +216,9 @@ enum sluice_status launch_client_prepare(const struct launch_client *c,
     snprintf(plan->file, sizeof plan->file, "%s/%s.ts", dir, c->name);
     c->prepare(s, plan, &file);
     enum sluice_status st = buf_status(&file, err);
+    for (int i = 0; i < plan->n_arg; i++)
+        if (!plan->arg[i] && st == SLUICE_OK)
+            st = status_fail(err, SLUICE_ERR_NOMEM, -1, "out of memory for the client");
     if (st == SLUICE_OK && file.len > 0)
         st = file_replace(plan->file, file.data, file.len, 0600, err);
     else

@@ -237,20 +237,42 @@ void keep_return(struct keep *k, struct conversation *c)
         conversation_free(k, c);
 }
 
+/* Tokens that only this conversation has, per byte that it alone takes, and hour since its last
+ * use, which is at least one: a small conversation beside a long one must not push it out by being
+ * younger. What others share is neither lost with it nor won. */
+static double value(const struct keep *k, const struct conversation *c, double now)
+{
+    const struct kv_state *kv = c->kv;
+    int64_t tokens = kv->n_tokens, bytes = (int64_t)k->c.layout->fixed_bytes;
+    for (int32_t j = 0; j < kv->n_page; j++) {
+        bool shared = kv->page[j]->refs > 1;
+        tokens -= shared ? KV_PAGE_TOKENS : 0;
+        bytes += shared ? 0 : (int64_t)k->c.layout->page_bytes;
+    }
+    for (size_t i = 0; i < c->n_place; i++)
+        bytes += c->place[i].checkpoint->refs > 1 ? 0 : (int64_t)c->place[i].checkpoint->size;
+    double hours = 1 + (now - c->last_used) / 3600;
+    return (double)(tokens > 0 ? tokens : 0) / (double)bytes / hours;
+}
+
+static struct conversation *least_valuable(const struct keep *k)
+{
+    double now = k->c.clock(), least = 0;
+    struct conversation *worst = NULL;
+    for (size_t i = 0; i < k->n_idle; i++) {
+        double v = value(k, k->idle[i], now);
+        if (!worst || v < least) {
+            least = v;
+            worst = k->idle[i];
+        }
+    }
+    return worst;
+}
+
 bool keep_make_room(struct keep *k, int64_t bytes)
 {
-    double now = k->c.clock();
     while (*k->c.used + bytes > k->c.budget && k->n_idle > 0) {
-        struct conversation *worst = NULL;
-        double least = 0;
-        for (size_t i = 0; i < k->n_idle; i++) {
-            struct conversation *c = k->idle[i];
-            double value = (double)c->kv->n_tokens / (now - c->last_used + 1);
-            if (!worst || value < least) {
-                least = value;
-                worst = c;
-            }
-        }
+        struct conversation *worst = least_valuable(k);
         remove_idle(k, worst);
         keep_store_put(&k->store, worst, STORE_LEAVES);
         conversation_free(k, worst);

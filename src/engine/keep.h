@@ -80,7 +80,8 @@ void keep_set_store(struct keep *k, const struct page_sink *sink, struct page_ke
  * not always its state (engine/keep_store.h). */
 void keep_return(struct keep *k, struct conversation *c);
 /* Frees the least valuable idle conversations until `bytes` more fit the budget; false if they do
- * not. Value: tokens that would have to be read again, per second since the last use. */
+ * not. Value: tokens that would have to be read again, per byte that this frees, per hour begun
+ * since the last use; pages that others share count for neither. */
 bool keep_make_room(struct keep *k, int64_t bytes);
 
 /* Appends a token. */

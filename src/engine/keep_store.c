@@ -86,7 +86,7 @@ static bool worth(const struct keep_store *k, int64_t n, int64_t best, enum keep
 static const struct checkpoint *smaller(const struct keep_store *k, const struct conversation *c)
 {
     int64_t n = c->kv->n_tokens;
-    size_t most = kv_state_checkpoint_bytes(k->layout, n) / 3 * 2;
+    size_t most = kv_state_checkpoint_bytes(k->layout, n) / 8 * 7;
     for (size_t i = c->n_place; i-- > 0;) {
         const struct checkpoint *p = c->place[i].checkpoint;
         if (n - p->n >= KEEP_STORE_STRIDE)

@@ -8,7 +8,7 @@
  * or more from being read again; on the way through a prompt only every fourth time. Beyond the
  * credit the state of a conversation that leaves memory is put if it saves as much: it is never
  * further from one on disk than from a checkpoint in memory. When the engine ends all are put.
- * Where a checkpoint shortly before the end is much smaller than the state at the end, it is put
+ * Where a checkpoint shortly before the end is smaller than the state at the end, it is put
  * instead: fewer than KEEP_STORE_STRIDE tokens are then read again.
  *
  * Threads: the scheduler's. */

@@ -194,6 +194,7 @@ END
     python3 "$scratch/manager.py" "$scratch/notify" "$scratch/told" &
     manager=$!
     until [ -S "$scratch/notify" ]; do
+        kill -0 "$manager" || fail 'no socket to play the service manager with'
         sleep 0.1
     done
     export NOTIFY_SOCKET="$scratch/notify" WATCHDOG_USEC=200000

@@ -267,7 +267,7 @@ def restart():
             server = Server(*args).__enter__()
             server.ask_now(CHAT, chat("Warm up.", 2))
 
-        for i in range(25):
+        for i in range(49):
             killed, middle = i % 2, i // 2 % 2
             if middle:
                 asyncio.run(break_off(server, body_of(2000), lambda: None))
@@ -281,7 +281,7 @@ def restart():
             words = " ".join(f"line {k} has {k * i % 89} words" for k in range(25))
             talk += [{"role": "assistant", "content": reply.text}, {"role": "user", "content": words}]
         server.end(signal.SIGTERM)
-    # The least of six: other programs only add.
+    # The least of twelve: other programs only add.
     least = {key: min(times)[0] for key, times in seen.items()}
     for (middle, killed), times in sorted(seen.items()):
         what = "a turn that broke off, again" if middle else "the next turn"

@@ -298,9 +298,11 @@ static void test_on_disk(void **state)
     assert_true(w.kills > 0 && w.lost > 0);
 }
 
-int main(void)
+/* An argument names the test to run. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_memory), cmocka_unit_test(test_on_disk)};
+    cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

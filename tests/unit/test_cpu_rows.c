@@ -310,7 +310,9 @@ static void route(void)
 
 /* ---- rows over a past ---- */
 
-enum { PAGE = 256, PAGES = 3, RING = 40, WINDOW = 32, HEADS = 5, C = 48, R = 16, J = 32, TOP = 24 };
+enum { PAGE = 256, PAGES = 3, RING = 40, WINDOW = 32 };
+/* More heads than any item of attention takes. */
+enum { HEADS = 67, C = 48, R = 16, J = 32, TOP = 24 };
 
 struct past {
     enum kv_format format;
@@ -451,6 +453,7 @@ int main(void)
     struct ops_limits limits = case_limits();
     struct sluice_error err;
     limits.max_rows = ROWS;
+    limits.heads = limits.index_heads = HEADS;
     backend_open(&ref, "ref", NULL, 2);
     ref.ops.plan(ref.ops.ctx, &limits, &err);
     for (int k = 0; cpu_choices[k].leaf; k++) {

@@ -52,16 +52,23 @@ static struct tile *tile_in(int k, enum quant_type type, int64_t n)
     return &room[k].t;
 }
 
+static void tile_dots(const struct leaves *leaf, const struct tile *t, const struct act *x, int n,
+                      float (*y)[TILE_ROWS])
+{
+    for (int i = 0; i < n; i += TILE_BATCH)
+        leaf->tile_dot(t, x + i, n - i < TILE_BATCH ? n - i : TILE_BATCH, y + i);
+}
+
 static void leaf_products(const struct leaves *leaf, enum quant_type type, int64_t n, int n_rows)
 {
     const char *name = quant_info(type)->name;
     struct weight w = case_weight(type, n, n_rows, 1);
     struct qrows rows = {type, w.data, n, quant_row_bytes(type, n)};
     int block = act_block(type);
-    int16_t q[9][4096], s[9][256];
-    float d[9][128], *x = case_floats(9 * n, 1.0f), z[2][TILE_BATCH][TILE_ROWS];
-    struct act act[9];
-    for (int i = 0; i < 9; i++) {
+    static int16_t q[ROW_BATCH][4096], s[ROW_BATCH][256];
+    float d[ROW_BATCH][128], *x = case_floats(ROW_BATCH * n, 1.0f), z[2][ROW_BATCH][TILE_ROWS];
+    struct act act[ROW_BATCH];
+    for (int i = 0; i < ROW_BATCH; i++) {
         leaves_c.quantise(x + i * n, n, block, q[i], s[i], d[i]);
         act[i] = (struct act){q[i], s[i], d[i]};
     }
@@ -74,10 +81,10 @@ static void leaf_products(const struct leaves *leaf, enum quant_type type, int64
         same_bits(t1->m, t0->m, sizeof(room[0].m), leaf->name, "tile_unpack minima", name);
         same_bits(t1->dmin, t0->dmin, sizeof(room[0].dmin), leaf->name, "tile_unpack dmin", name);
     }
-    for (int m = 1; m <= TILE_BATCH; m++) {
+    for (int m = 1; m <= ROW_BATCH; m++) {
         memset(z, 0, sizeof(z));
-        leaves_c.tile_dot(t0, act, m, z[0]);
-        leaf->tile_dot(t0, act, m, z[1]);
+        tile_dots(&leaves_c, t0, act, m, z[0]);
+        tile_dots(leaf, t0, act, m, z[1]);
         same_bits(z[1], z[0], sizeof(z[0]), leaf->name, "tile_dot", name);
         memset(z[1], 0, sizeof(z[1]));
         leaf->row_dot(&rows, n_rows, act, m, z[1]);
@@ -183,6 +190,14 @@ static void leaf_elements(const struct leaves *leaf)
         codes[i] = (uint8_t)i;
     for (int i = 0; i < 16; i++)
         scales[i] = (uint8_t)(100 + 3 * i);
+    for (int scale = 0; scale < 256; scale++) {
+        uint8_t block[128], same[2] = {(uint8_t)scale, (uint8_t)(255 - scale)};
+        for (int i = 0; i < 128; i++)
+            block[i] = (uint8_t)(i < 64 && scale % 2 ? 0x40 + i / 2 : 2 * i);
+        leaves_c.fp8_decode(block, same, 128, a[0]);
+        leaf->fp8_decode(block, same, 128, a[1]);
+        same_bits(a[1], a[0], 128 * sizeof(float), leaf->name, "fp8_decode", "at every scale");
+    }
     for (int n = 448; n >= 8; n -= 55) {
         leaves_c.fp8_decode(codes, scales, n, a[0]);
         leaf->fp8_decode(codes, scales, n, a[1]);

@@ -56,18 +56,30 @@ static inline void avx2_gated(const float *restrict g, const float *restrict u, 
     elem_gated(g + k, u + k, n - k, limit, scale, y + k);
 }
 
-/* 8 e4m3 codes in words of 32 bits */
-static inline __m256 e4m3_avx2(__m256i b)
+/* The bits of e4m3 one place to the right of f16's sign are an f16 of 2^-8 times the value, also
+ * below the normal numbers; but not of NaN. */
+static inline __m256i e4m3_as_f16(__m128i codes)
 {
-    __m256i m = _mm256_and_si256(b, _mm256_set1_epi32(0x7f));
-    __m256i normal = _mm256_add_epi32(_mm256_slli_epi32(m, 20), _mm256_set1_epi32(120 << 23));
-    __m256 small = _mm256_mul_ps(_mm256_cvtepi32_ps(m), _mm256_set1_ps(0x1p-9f));
-    __m256i is_normal = _mm256_cmpgt_epi32(m, _mm256_set1_epi32(7));
-    __m256i is_nan = _mm256_cmpeq_epi32(m, _mm256_set1_epi32(0x7f));
-    __m256i v = _mm256_blendv_epi8(_mm256_castps_si256(small), normal, is_normal);
-    v = _mm256_blendv_epi8(v, _mm256_set1_epi32(0x7fc00000), is_nan);
-    __m256i sign = _mm256_slli_epi32(_mm256_and_si256(b, _mm256_set1_epi32(0x80)), 24);
-    return _mm256_castsi256_ps(_mm256_or_si256(v, sign));
+    __m256i words = _mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7);
+    return _mm256_and_si256(words, _mm256_set1_epi16((short)0xbfff));
+}
+
+static inline bool has_e4m3_nan(const uint8_t *codes)
+{
+    const __m256i magnitude = _mm256_set1_epi8(0x7f);
+    __m256i lo = _mm256_loadu_si256((const __m256i *)codes);
+    __m256i hi = _mm256_loadu_si256((const __m256i *)(codes + 32));
+    __m256i nan = _mm256_or_si256(
+        _mm256_cmpeq_epi8(_mm256_and_si256(lo, magnitude), magnitude),
+        _mm256_cmpeq_epi8(_mm256_and_si256(hi, magnitude), magnitude));
+    return !_mm256_testz_si256(nan, nan);
+}
+
+/* Whether 64 codes can be taken as f16 times the scale times 2^8: the product with the scale is
+ * then the only one that rounds, as in the portable loop. */
+static inline bool is_plain_fp8(const uint8_t *codes, uint8_t scale)
+{
+    return scale <= 254 - 8 && !has_e4m3_nan(codes);
 }
 
 static inline void avx2_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n,
@@ -75,11 +87,17 @@ static inline void avx2_fp8_decode(const uint8_t *codes, const uint8_t *scales, 
 {
     int64_t at = 0;
     for (; at + 64 <= n; at += 64) {
-        __m256 s = _mm256_set1_ps(e8m0_to_f32(scales[at / 64]));
-        for (int j = 0; j < 64; j += 8) {
-            __m256i b =
-                _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(codes + at + j)));
-            _mm256_storeu_ps(x + at + j, _mm256_mul_ps(e4m3_avx2(b), s));
+        if (!is_plain_fp8(codes + at, scales[at / 64])) {
+            elem_fp8_decode(codes + at, scales + at / 64, 64, x + at);
+            continue;
+        }
+        __m256 s = _mm256_set1_ps(e8m0_to_f32(scales[at / 64]) * 0x1p8f);
+        for (int j = 0; j < 64; j += 16) {
+            __m256i h = e4m3_as_f16(_mm_loadu_si128((const __m128i *)(codes + at + j)));
+            __m256 lo = _mm256_cvtph_ps(_mm256_castsi256_si128(h));
+            __m256 hi = _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1));
+            _mm256_storeu_ps(x + at + j, _mm256_mul_ps(lo, s));
+            _mm256_storeu_ps(x + at + j + 8, _mm256_mul_ps(hi, s));
         }
     }
     elem_fp8_decode(codes + at, scales + at / 64, n - at, x + at);

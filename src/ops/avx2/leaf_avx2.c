@@ -185,7 +185,7 @@ row_many(enum quant_type type, const uint8_t *row, int64_t n, const struct act *
          float (*y)[TILE_ROWS])
 {
     uint32_t bytes = quant_info(type)->block_bytes;
-    __m256 sum[TILE_BATCH];
+    __m256 sum[ROW_BATCH];
     struct units8 u;
     u.has_min = type_has_min(type);
     for (int i = 0; i < n_x; i++)
@@ -664,6 +664,7 @@ const struct leaves leaves_avx2 = {
     .name = "avx2",
     .quantise = elem_quantise,
     .row_dot = avx2_row_dot,
+    .direct = 3,
     .tile_unpack = avx2_tile_unpack,
     .tile_dot = avx2_tile_dot,
     .widen = avx2_widen,

@@ -2,8 +2,7 @@
  * (vpdpwssd) halves the work of the quantised products; the other formats unpack as with AVX2. */
 #include "ops/avx2/leaf_avx2.h"
 #include "ops/avx2/elem_avx2.h"
-#include "ops/avx2/unpack_avx2.h"
-
+#include "ops/avx512/expand_avx512.h"
 
 /* ---- quantised rows, one at a time ---- */
 
@@ -38,126 +37,21 @@ static inline __m256i half_words(const int16_t *p)
     return _mm256_loadu_si256((const __m256i *)p);
 }
 
-/* Units are written 16 words at a time: wider loads would have to wait for the stores. */
-static inline __m256i dot_256(const int16_t *w, const int16_t *x)
-{
-    __m256i s[4];
-    for (int j = 0; j < 4; j++)
-        s[j] = _mm256_setzero_si256();
-#pragma GCC unroll 4
-    for (int j = 0; j < 256; j += 64)
-#pragma GCC unroll 4
-        for (int l = 0; l < 4; l++)
-            s[l] = _mm256_dpwssd_epi32(s[l], half_words(w + j + 16 * l),
-                                       half_words(x + j + 16 * l));
-    return _mm256_add_epi32(_mm256_add_epi32(s[0], s[1]), _mm256_add_epi32(s[2], s[3]));
-}
-
-static inline __m512i words_of(const uint8_t *p)
-{
-    return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
-}
-
 static inline __m256i halves(__m512i v)
 {
     return _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
 }
 
-/* The byte at place i (and i + step in the upper half) of 16 bytes, in all words. */
-static inline __m512i scale_words(__m512i bytes, int i, int step)
+/* Products of the words w[8] with 256 of a batch row, in 16 sums. */
+static inline __m512i dot_words(const __m512i *w, const int16_t *q)
 {
-    __m512i at = _mm512_inserti64x4(_mm512_set1_epi16((short)(0x8000 | i)),
-                                    _mm256_set1_epi16((short)(0x8000 | (i + step))), 1);
-    return _mm512_shuffle_epi8(bytes, at);
-}
-
-/* Products of a block of 256 values with q, in 16 sums; the head has d, dmin and the minima. */
-
-static inline __m512i dot_q4_k(const uint8_t *src, const int16_t *q, struct unit *u)
-{
-    const __m512i low = _mm512_set1_epi16(15);
     __m512i s0 = _mm512_setzero_si512(), s1 = s0;
-    __m512i scales = _mm512_broadcast_i64x4(avx2_q45_head(src, u));
 #pragma GCC unroll 4
-    for (int k = 0; k < 4; k++) {
-        __m512i v = words_of(src + 16 + 32 * k);
-        __m512i a = _mm512_mullo_epi16(_mm512_and_si512(v, low), scale_words(scales, 2 * k, 0));
-        __m512i b =
-            _mm512_mullo_epi16(_mm512_srli_epi16(v, 4), scale_words(scales, 2 * k + 1, 0));
-        s0 = _mm512_dpwssd_epi32(s0, a, words(q + 64 * k));
-        s1 = _mm512_dpwssd_epi32(s1, b, words(q + 64 * k + 32));
+    for (int j = 0; j < 8; j += 2) {
+        s0 = _mm512_dpwssd_epi32(s0, w[j], words(q + 32 * j));
+        s1 = _mm512_dpwssd_epi32(s1, w[j + 1], words(q + 32 * j + 32));
     }
     return _mm512_add_epi32(s0, s1);
-}
-
-static inline __m512i dot_q2_k(const uint8_t *src, const int16_t *q, struct unit *u)
-{
-    const __m512i three = _mm512_set1_epi16(3);
-    __m128i sc = _mm_loadu_si128((const __m128i *)src), low = _mm_set1_epi8(15);
-    __m512i scales = _mm512_broadcast_i32x4(_mm_and_si128(sc, low));
-    __m512i sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    uint16_t d, dmin;
-    put16(u->m, _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(sc, 4), low)));
-    memcpy(&d, src + 80, 2);
-    memcpy(&dmin, src + 82, 2);
-    u->d[0] = f16_avx2(d);
-    u->dmin = -f16_avx2(dmin);
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; h++) {
-        __m512i v = words_of(src + 16 + 32 * h);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-            __m512i a = _mm512_and_si512(_mm512_srli_epi16(v, 2 * j), three);
-            a = _mm512_mullo_epi16(a, scale_words(scales, 8 * h + 2 * j, 1));
-            sum[h] = _mm512_dpwssd_epi32(sum[h], a, words(q + 128 * h + 32 * j));
-        }
-    }
-    return _mm512_add_epi32(sum[0], sum[1]);
-}
-
-static inline __m512i dot_iq2_xxs(const uint8_t *src, const int16_t *q, struct unit *u)
-{
-    __m512i sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    uint32_t signs[8], scales[8];
-    uint16_t d;
-    memcpy(&d, src, 2);
-    u->d[0] = f16_avx2(d) * 0.125f;
-    __m256 lo = _mm256_loadu_ps((const float *)(const void *)(src + 2));
-    __m256 hi = _mm256_loadu_ps((const float *)(const void *)(src + 34));
-    avx2_signs_scales(_mm256_permute4x64_epi64(
-                          _mm256_castps_si256(_mm256_shuffle_ps(lo, hi, 0xdd)), 0xd8),
-                      signs, scales);
-#pragma GCC unroll 8
-    for (int k = 0; k < 8; k++) {
-        const uint64_t *grid = quant_grid_iq2_xxs;
-        uint32_t g;
-        memcpy(&g, src + 2 + 8 * k, 4);
-        __m128i a = _mm_loadl_epi64((const __m128i *)&grid[g & 255]);
-        __m128i b = _mm_loadl_epi64((const __m128i *)&grid[g >> 16 & 255]);
-        a = _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(a), (const __m64 *)&grid[g >> 8 & 255]));
-        b = _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(b), (const __m64 *)&grid[g >> 24]));
-        __m512i v = _mm512_cvtepu8_epi16(_mm256_set_m128i(b, a));
-        v = _mm512_mullo_epi16(v, _mm512_set1_epi32((int)scales[k]));
-        v = _mm512_mask_sub_epi16(v, signs[k], _mm512_setzero_si512(), v);
-        sum[k % 2] = _mm512_dpwssd_epi32(sum[k % 2], v, words(q + 32 * k));
-    }
-    return _mm512_add_epi32(sum[0], sum[1]);
-}
-
-static inline __m256i dot_block(enum quant_type type, const uint8_t *src, const int16_t *q,
-                                struct unit *u)
-{
-    switch (type) {
-    case QUANT_Q4_K:
-        return halves(dot_q4_k(src, q, u));
-    case QUANT_Q2_K:
-        return halves(dot_q2_k(src, q, u));
-    case QUANT_IQ2_XXS:
-        return halves(dot_iq2_xxs(src, q, u));
-    default:
-        avx2_unpack(type, src, 1, u);
-        return dot_256(u->w, q);
-    }
 }
 
 static inline __attribute__((always_inline)) float row_256(enum quant_type type, uint32_t bytes,
@@ -174,7 +68,9 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
             v[k] = m[k] = _mm256_setzero_si256();
         for (int k = 0; k < blocks; k++) {
             struct unit u;
-            v[k] = dot_block(type, row + (b + k) * bytes, x->q + (b + k) * 256, &u);
+            __m512i w[8];
+            expand_256(type, row + (b + k) * bytes, w, &u);
+            v[k] = halves(dot_words(w, x->q + (b + k) * 256));
             d[k] = u.d[0];
             if (has_min) {
                 __m256i s = _mm256_loadu_si256((const __m256i *)(x->sum16 + (b + k) * 16));
@@ -192,177 +88,423 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
     return tree8(sum);
 }
 
-/* 32 signed bytes of nibbles through a table, in the order of the values. */
-static inline __m512i nibbles(const uint8_t *qs, __m128i table)
+/* ---- quantised rows against several batch rows, without a tile ---- */
+
+/* Up to this many batch rows meet the weights where they lie. */
+#define DIRECT_ROWS 4
+
+/* The totals of 4 registers of 16, or of 8, sums. */
+static inline __m512i add_pairs(__m512i a, __m512i b)
 {
-    __m128i v = _mm_loadu_si128((const __m128i *)qs), low = _mm_set1_epi8(15);
-    __m128i a = _mm_shuffle_epi8(table, _mm_and_si128(v, low));
-    __m128i b = _mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16(v, 4), low));
-    return _mm512_cvtepi8_epi16(_mm256_set_m128i(b, a));
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
 }
 
-/* The 32 values of a block as words, and its scale. */
-static inline __m512i block_words(enum quant_type type, const uint8_t *src, float *d)
+static inline __m128i totals4(const __m512i *v)
 {
-    uint16_t h;
-    memcpy(&h, src, 2);
-    *d = type == QUANT_MXFP4 ? e8m0_to_f32(src[0]) * 0.5f : f16_avx2(h);
-    switch (type) {
-    case QUANT_Q8_0:
-        return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(src + 2)));
-    case QUANT_MXFP4:
-        return nibbles(src + 1, avx2_table(e2m1_doubled));
-    case QUANT_IQ4_NL:
-        return nibbles(src + 2, avx2_table(quant_iq4_values));
-    default:
-        return nibbles(src + 2,
-                       _mm_setr_epi8(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7));
-    }
+    __m512i a = add_pairs(v[0], v[1]), b = add_pairs(v[2], v[3]);
+    __m256i s = halves(_mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b)));
+    return _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
 }
 
-static inline __attribute__((always_inline)) float row_32(enum quant_type type, const uint8_t *row,
-                                                          int64_t n, const struct act *x)
+static inline __m128i least4(const __m256i *m)
 {
-    uint32_t bytes = type == QUANT_Q8_0 ? 34 : type == QUANT_MXFP4 ? 17 : 18;
-    __m256 sum = _mm256_setzero_ps();
-    for (int64_t b = 0; b < n / 32; b += 8) {
-        int blocks = n / 32 - b < 8 ? (int)(n / 32 - b) : 8;
-        __m256i v[8];
-        float d[8] = {0};
-        const int16_t *q = x->q + b * 32;
-        if (blocks == 8) {
-#pragma GCC unroll 8
-            for (int k = 0; k < 8; k++)
-                v[k] = halves(_mm512_dpwssd_epi32(
-                    _mm512_setzero_si512(), block_words(type, row + (b + k) * bytes, &d[k]),
-                    words(q + 32 * k)));
-        } else {
-            for (int k = 0; k < 8; k++)
-                v[k] = _mm256_setzero_si256();
-            for (int k = 0; k < blocks; k++)
-                v[k] = halves(_mm512_dpwssd_epi32(
-                    _mm512_setzero_si512(), block_words(type, row + (b + k) * bytes, &d[k]),
-                    words(q + 32 * k)));
-        }
-        __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(d), floats(x->d + b, blocks));
-        sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(v)), scale, sum);
-    }
-    return tree8(sum);
+    __m256i s = _mm256_hadd_epi32(_mm256_hadd_epi32(m[0], m[1]), _mm256_hadd_epi32(m[2], m[3]));
+    return _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
 }
 
-/* One weight row against n_x batch rows: each block of 256 is unpacked to memory once. Blocks of 32
- * are cheaper to unpack again. */
-
-/* Two batch rows share each load of the weights. */
-static inline void dot_two(const int16_t *w, const int16_t *const *x, __m256i *v)
-{
-    __m256i s[2][2];
-    for (int i = 0; i < 2; i++)
-        s[i][0] = s[i][1] = _mm256_setzero_si256();
-#pragma GCC unroll 8
-    for (int j = 0; j < 256; j += 32) {
-        __m256i w0 = half_words(w + j), w1 = half_words(w + j + 16);
-#pragma GCC unroll 2
-        for (int i = 0; i < 2; i++) {
-            s[i][0] = _mm256_dpwssd_epi32(s[i][0], w0, half_words(x[i] + j));
-            s[i][1] = _mm256_dpwssd_epi32(s[i][1], w1, half_words(x[i] + j + 16));
-        }
-    }
-    for (int i = 0; i < 2; i++)
-        v[i] = _mm256_add_epi32(s[i][0], s[i][1]);
-}
-
-/* Up to 8 blocks: scales and minima side by side. */
-struct units8 {
-    struct unit u[8];
-    float d[8], dmin[8];
+/* Up to 4 blocks of a weight row against n_x batch rows: the scales and minima of the blocks side
+ * by side, and for each batch row the products of each block. */
+#define GROUP 4
+struct group {
+    __m512i v[DIRECT_ROWS][GROUP];
+    __m256i m[DIRECT_ROWS][GROUP];
+    float d[GROUP], dmin[GROUP];
     int n;
-    bool has_min;
 };
 
-/* n_x = 1 or 2 batch rows */
 static inline __attribute__((always_inline)) void
-many_256(const struct units8 *u, const struct act *x, int64_t b, int n_x, __m256 *sum)
+group_products(enum quant_type type, const uint8_t *src, const struct act *x, int64_t b, int n_x,
+               struct group *g)
 {
-    __m256i v[2][8], m[2][8];
-    for (int k = 0; k < 8; k++)
+    uint32_t bytes = quant_info(type)->block_bytes;
+    for (int k = 0; k < g->n; k++) {
+        struct unit u;
+        __m512i w[8];
+        expand_256(type, src + (uint64_t)k * bytes, w, &u);
+        g->d[k] = u.d[0];
         for (int i = 0; i < n_x; i++)
-            v[i][k] = m[i][k] = _mm256_setzero_si256();
-    for (int k = 0; k < u->n; k++) {
-        const int16_t *q[2] = {x[0].q + (b + k) * 256, x[n_x - 1].q + (b + k) * 256};
-        __m256i two[2];
-        if (n_x == 2)
-            dot_two(u->u[k].w, q, two);
-        else
-            two[0] = dot_256(u->u[k].w, q[0]);
+            g->v[i][k] = dot_words(w, x[i].q + (b + k) * 256);
+        if (!type_has_min(type))
+            continue;
+        __m256i least = half_words(u.m);
+        g->dmin[k] = u.dmin;
+        for (int i = 0; i < n_x; i++)
+            g->m[i][k] = _mm256_madd_epi16(least, half_words(x[i].sum16 + (b + k) * 16));
+    }
+    for (int k = g->n; k < GROUP; k++) {
+        g->d[k] = g->dmin[k] = 0;
         for (int i = 0; i < n_x; i++) {
-            v[i][k] = two[i];
-            if (u->has_min)
-                m[i][k] = _mm256_madd_epi16(half_words(u->u[k].m),
-                                            half_words(x[i].sum16 + (b + k) * 16));
+            g->v[i][k] = _mm512_setzero_si512();
+            g->m[i][k] = _mm256_setzero_si256();
         }
     }
+}
+
+/* s += the group's products with batch row i */
+static inline __attribute__((always_inline)) void
+group_add(enum quant_type type, const struct group *g, int i, const float *dx, float *s)
+{
+    __m128 d = _mm_maskz_loadu_ps((__mmask8)((1u << g->n) - 1), dx), sum = _mm_load_ps(s);
+    sum = _mm_fmadd_ps(_mm_cvtepi32_ps(totals4(g->v[i])), _mm_mul_ps(_mm_loadu_ps(g->d), d), sum);
+    if (type_has_min(type))
+        sum = _mm_fmadd_ps(_mm_cvtepi32_ps(least4(g->m[i])), _mm_mul_ps(_mm_loadu_ps(g->dmin), d),
+                           sum);
+    _mm_store_ps(s, sum);
+}
+
+static inline __attribute__((always_inline)) void
+rows_many(enum quant_type type, const struct qrows *w, int n_rows, const struct act *x, int n_x,
+          float (*y)[TILE_ROWS])
+{
+    for (int o = 0; o < n_rows; o++) {
+        _Alignas(32) float sum[DIRECT_ROWS][8] = {{0}};
+        const uint8_t *row = w->data + (uint64_t)o * w->row_bytes;
+        struct group g;
+        for (int64_t b = 0; b < w->n / 256; b += GROUP) {
+            g.n = w->n / 256 - b < GROUP ? (int)(w->n / 256 - b) : GROUP;
+            group_products(type, row + (uint64_t)b * quant_info(type)->block_bytes, x, b, n_x, &g);
+            for (int i = 0; i < n_x; i++)
+                group_add(type, &g, i, x[i].d + b, sum[i] + b % 8);
+        }
+        for (int i = 0; i < n_x; i++)
+            y[i][o] = tree8(_mm256_load_ps(sum[i]));
+    }
+}
+
+/* sum[i] += blocks (at most 8) of 32 of a weight row, of which the value `at` is the first, with
+ * batch row i. */
+static inline __attribute__((always_inline)) void
+blocks_32(const struct qrows *row, int64_t at, int blocks, const struct act *x, int n_x,
+          __m256 *sum)
+{
+    enum quant_type type = row->type;
+    const uint8_t *src = row->data + (uint64_t)(at / 32) * quant_info(type)->block_bytes;
+    struct unit u;
+    __m512i w[8];
+    __m256 d;
+    if (blocks == 8) {
+        d = expand_32_x8(type, src, w);
+    } else {
+        expand(type, src, blocks, w, &u);
+        d = _mm256_loadu_ps(u.d);
+    }
+#pragma GCC unroll 4
     for (int i = 0; i < n_x; i++) {
-        __m256 dx = floats(x[i].d + b, u->n);
-        sum[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(v[i])),
-                                 _mm256_mul_ps(_mm256_loadu_ps(u->d), dx), sum[i]);
-        if (u->has_min)
-            sum[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(m[i])),
-                                     _mm256_mul_ps(_mm256_loadu_ps(u->dmin), dx), sum[i]);
+        __m256i products[8];
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; k++)
+            products[k] = k < blocks ? halves(_mm512_dpwssd_epi32(_mm512_setzero_si512(), w[k],
+                                                                  words(x[i].q + at + 32 * k)))
+                                     : _mm256_setzero_si256();
+        __m256 scale = _mm256_mul_ps(d, floats(x[i].d + at / 32, blocks));
+        sum[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(products)), scale, sum[i]);
     }
 }
 
 static inline __attribute__((always_inline)) void
-row_many(enum quant_type type, const uint8_t *row, int64_t n, const struct act *x, int n_x,
-         float (*y)[TILE_ROWS])
+rows_32(enum quant_type type, const struct qrows *w, int n_rows, const struct act *x, int n_x,
+        float (*y)[TILE_ROWS])
 {
-    uint32_t bytes = quant_info(type)->block_bytes;
-    __m256 sum[TILE_BATCH];
-    struct units8 u;
-    u.has_min = type_has_min(type);
-    for (int i = 0; i < n_x; i++)
-        sum[i] = _mm256_setzero_ps();
-    for (int64_t b = 0; b < n / 256; b += 8) {
-        u.n = n / 256 - b < 8 ? (int)(n / 256 - b) : 8;
-        for (int k = 0; k < 8; k++) {
-            u.d[k] = u.dmin[k] = 0;
-            if (k >= u.n)
-                continue;
-            avx2_unpack(type, row + (b + k) * bytes, 1, &u.u[k]);
-            u.d[k] = u.u[k].d[0];
-            u.dmin[k] = u.has_min ? u.u[k].dmin : 0;
-        }
-        int i = 0;
-        for (; i + 2 <= n_x; i += 2)
-            many_256(&u, x + i, b, 2, sum + i);
-        if (i < n_x)
-            many_256(&u, x + i, b, 1, sum + i);
+    for (int o = 0; o < n_rows; o++) {
+        struct qrows row = {.type = type, .data = w->data + (uint64_t)o * w->row_bytes};
+        __m256 sum[DIRECT_ROWS];
+        int64_t at = 0;
+#pragma GCC unroll 4
+        for (int i = 0; i < n_x; i++)
+            sum[i] = _mm256_setzero_ps();
+        for (; at + 256 <= w->n; at += 256)
+            blocks_32(&row, at, 8, x, n_x, sum);
+        if (at < w->n)
+            blocks_32(&row, at, (int)(w->n - at) / 32, x, n_x, sum);
+#pragma GCC unroll 4
+        for (int i = 0; i < n_x; i++)
+            y[i][o] = tree8(sum[i]);
     }
-    for (int i = 0; i < n_x; i++)
-        y[i][0] = tree8(sum[i]);
+}
+
+/* ---- quantised rows, a tile of them against several activation rows ---- */
+
+/* 16 registers of 16 pairs of words, one a row, to 16 of 16 rows, one a pair. */
+static inline void transpose16(const __m512i *r, int16_t *to)
+{
+    __m512i a[16], b[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        a[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
+        b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
+        b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
+        b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
+    }
+    /* b[4 * g + c] has in lane l the rows 4 * g .. 4 * g + 3 of pair 4 * l + c */
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        __m512i p = _mm512_shuffle_i64x2(b[c], b[4 + c], 0x44);
+        __m512i q = _mm512_shuffle_i64x2(b[8 + c], b[12 + c], 0x44);
+        __m512i s = _mm512_shuffle_i64x2(b[c], b[4 + c], 0xee);
+        __m512i t = _mm512_shuffle_i64x2(b[8 + c], b[12 + c], 0xee);
+        _mm512_storeu_si512(to + 32 * c, _mm512_shuffle_i64x2(p, q, 0x88));
+        _mm512_storeu_si512(to + 32 * (4 + c), _mm512_shuffle_i64x2(p, q, 0xdd));
+        _mm512_storeu_si512(to + 32 * (8 + c), _mm512_shuffle_i64x2(s, t, 0x88));
+        _mm512_storeu_si512(to + 32 * (12 + c), _mm512_shuffle_i64x2(s, t, 0xdd));
+    }
+}
+
+/* Up to 256 values of all rows, from the value `at` on, to the value `to` of the tile. */
+static inline __attribute__((always_inline)) void
+unpack_256(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
+           const struct tile *t, int64_t to)
+{
+    int block = act_block(type);
+    int blocks = block == 256 ? 1 : t->n - to < 256 ? (int)(t->n - to) / 32 : 8;
+    int words = blocks * block / 32;
+    const uint8_t *src = w->data + (uint64_t)(at / block) * quant_info(type)->block_bytes;
+    __m512i r[8][TILE_ROWS], least[TILE_ROWS];
+    for (int i = 0; i < TILE_ROWS; i++) {
+        struct unit u;
+        __m512i v[8];
+        if (i < n_rows) {
+            expand(type, src + (uint64_t)i * w->row_bytes, blocks, v, &u);
+        } else {
+            u = (struct unit){0};
+            for (int j = 0; j < 8; j++)
+                v[j] = _mm512_setzero_si512();
+        }
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++)
+            r[j][i] = v[j];
+        for (int k = 0; k < blocks; k++)
+            t->d[(to / block + k) * TILE_ROWS + i] = u.d[k];
+        if (type_has_min(type)) {
+            least[i] = _mm512_castsi256_si512(half_words(u.m));
+            t->dmin[to / 256 * TILE_ROWS + i] = u.dmin;
+        }
+    }
+    for (int j = 0; j < words; j++)
+        transpose16(r[j], t->w + (to + 32 * j) * TILE_ROWS);
+    if (type_has_min(type)) {
+        int16_t pairs[32 * TILE_ROWS];
+        transpose16(least, pairs);
+        memcpy(t->m + to / 16 * TILE_ROWS, pairs, sizeof(pairs) / 2);
+    }
+}
+
+#define UNPACK(type)                                                                               \
+    case type:                                                                                     \
+        for (int64_t to = 0; to < t->n; to += 256)                                                 \
+            unpack_256(type, w, n_rows, from + to, t, to);                                         \
+        return
+
+/* t->n values of the rows, from the value `from` on. */
+static void unpack_from(const struct qrows *w, int n_rows, int64_t from, const struct tile *t)
+{
+    switch (w->type) {
+        UNPACK(QUANT_Q8_0);
+        UNPACK(QUANT_Q4_0);
+        UNPACK(QUANT_IQ4_NL);
+        UNPACK(QUANT_MXFP4);
+        UNPACK(QUANT_Q2_K);
+        UNPACK(QUANT_Q3_K);
+        UNPACK(QUANT_Q4_K);
+        UNPACK(QUANT_Q5_K);
+        UNPACK(QUANT_Q6_K);
+        UNPACK(QUANT_IQ4_XS);
+        UNPACK(QUANT_IQ2_XXS);
+        UNPACK(QUANT_IQ2_XS);
+        UNPACK(QUANT_IQ2_S);
+        UNPACK(QUANT_IQ3_XXS);
+        UNPACK(QUANT_IQ3_S);
+        UNPACK(QUANT_IQ1_S);
+    default:
+        SLUICE_ASSERT(!"a quantised type");
+    }
+}
+
+static void avx512_tile_unpack(const struct qrows *w, int n_rows, const struct tile *t)
+{
+    unpack_from(w, n_rows, 0, t);
+}
+
+static inline __m512i pair_of(const int16_t *x)
+{
+    int32_t pair;
+    memcpy(&pair, x, 4);
+    return _mm512_set1_epi32(pair);
+}
+
+/* acc[i] = the products of 2 * pairs values of 16 weight rows with those of n batch rows; pairs is
+ * even. Few batch rows have two sums each, or every product would wait for the one before. */
+static inline __attribute__((always_inline)) void
+pairs_dot(const int16_t *w, const int16_t *const *x, int n, int pairs, __m512i *acc)
+{
+    __m512i s[2][TILE_BATCH];
+    int sums = n <= TILE_BATCH / 2 ? 2 : 1;
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++)
+        s[0][i] = s[1][i] = _mm512_setzero_si512();
+    for (int k = 0; k < pairs; k += 2) {
+#pragma GCC unroll 2
+        for (int l = 0; l < 2; l++) {
+            __m512i v = words(w + (k + l) * TILE_ROWS * 2);
+            __m512i *to = s[l % sums];
+#pragma GCC unroll 8
+            for (int i = 0; i < n; i++)
+                to[i] = _mm512_dpwssd_epi32(to[i], v, pair_of(x[i] + 2 * (k + l)));
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++)
+        acc[i] = sums == 2 ? _mm512_add_epi32(s[0][i], s[1][i]) : s[0][i];
+}
+
+/* part[i] += the sums acc[i] times the scales of 16 weight rows times that of batch row i. */
+static inline __attribute__((always_inline)) void
+scale_add(const __m512i *acc, const float *dw, const float *const *dx, int n, float *part)
+{
+    __m512 d = _mm512_loadu_ps(dw);
+#pragma GCC unroll 16
+    for (int i = 0; i < n; i++) {
+        __m512 scale = _mm512_mul_ps(d, _mm512_set1_ps(*dx[i]));
+        __m512 sum = _mm512_load_ps(part + i * 16);
+        _mm512_store_ps(part + i * 16, _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[i]), scale, sum));
+    }
+}
+
+/* Partial sums of TILE_BATCH batch rows with 16 weight rows. */
+typedef float parts[8][TILE_BATCH * TILE_ROWS];
+
+/* Adds the products of the tile, whose first value is value `from` of the rows. */
+static inline __attribute__((always_inline)) void
+tile_add_n(const struct tile *t, int64_t from, const struct act *x, int n, int block, parts part)
+{
+    __m512i acc[TILE_BATCH];
+    const int16_t *q[TILE_BATCH];
+    const float *dx[TILE_BATCH];
+    for (int64_t b = 0; b < t->n / block; b++) {
+        int64_t at = from / block + b;
+#pragma GCC unroll 16
+        for (int i = 0; i < n; i++) {
+            q[i] = x[i].q + at * block;
+            dx[i] = x[i].d + at;
+        }
+        pairs_dot(t->w + b * block * TILE_ROWS, q, n, block / 2, acc);
+        scale_add(acc, t->d + b * TILE_ROWS, dx, n, part[at % 8]);
+        if (block == 32 || !t->has_min)
+            continue;
+#pragma GCC unroll 16
+        for (int i = 0; i < n; i++)
+            q[i] = x[i].sum16 + at * 16;
+        pairs_dot(t->m + b * 16 * TILE_ROWS, q, n, 8, acc);
+        scale_add(acc, t->dmin + b * TILE_ROWS, dx, n, part[at % 8]);
+    }
+}
+
+#define TILE_ADD(n)                                                                                \
+    case n:                                                                                        \
+        if (t->block == 32)                                                                        \
+            tile_add_n(t, from, x, n, 32, part);                                                   \
+        else                                                                                       \
+            tile_add_n(t, from, x, n, 256, part);                                                  \
+        return
+
+static void tile_add(const struct tile *t, int64_t from, const struct act *x, int n, parts part)
+{
+    switch (n) {
+        TILE_ADD(8);
+        TILE_ADD(7);
+        TILE_ADD(6);
+        TILE_ADD(5);
+        TILE_ADD(4);
+        TILE_ADD(3);
+        TILE_ADD(2);
+        TILE_ADD(1);
+    default:
+        SLUICE_ASSERT(!"a batch of at most TILE_BATCH rows");
+    }
+}
+
+static void parts_sum(parts part, int n, float (*y)[TILE_ROWS])
+{
+    for (int k = 0; k < n * TILE_ROWS; k++)
+        y[k / TILE_ROWS][k % TILE_ROWS] =
+            ((part[0][k] + part[4][k]) + (part[2][k] + part[6][k])) +
+            ((part[1][k] + part[5][k]) + (part[3][k] + part[7][k]));
+}
+
+static void avx512_tile_dot(const struct tile *t, const struct act *x, int n,
+                            float (*y)[TILE_ROWS])
+{
+    _Alignas(64) parts part;
+    memset(part, 0, sizeof(part));
+    tile_add(t, 0, x, n, part);
+    parts_sum(part, n, y);
+}
+
+/* A tile of 256 values at a time, which stays in the first-level cache: for batches that would not
+ * pay for writing the whole tile to memory. */
+static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *x, int n,
+                           float (*y)[TILE_ROWS])
+{
+    _Alignas(64) parts part[(ROW_BATCH + TILE_BATCH - 1) / TILE_BATCH];
+    _Alignas(64) int16_t values[256 * TILE_ROWS], least[16 * TILE_ROWS];
+    float d[8 * TILE_ROWS], dmin[TILE_ROWS];
+    struct tile t = {.w = values, .m = least, .d = d, .dmin = dmin, .block = act_block(w->type),
+                     .has_min = type_has_min(w->type)};
+    memset(part, 0, sizeof(part));
+    for (int64_t at = 0; at < w->n; at += 256) {
+        t.n = w->n - at < 256 ? w->n - at : 256;
+        unpack_from(w, n_rows, at, &t);
+        for (int i = 0; i < n; i += TILE_BATCH)
+            tile_add(&t, at, x + i, n - i < TILE_BATCH ? n - i : TILE_BATCH, part[i / TILE_BATCH]);
+    }
+    for (int i = 0; i < n; i += TILE_BATCH)
+        parts_sum(part[i / TILE_BATCH], n - i < TILE_BATCH ? n - i : TILE_BATCH, y + i);
 }
 
 /* One loop over rows for each format, with the unpacking inlined. */
 #define ROWS_32(type)                                                                              \
     case type:                                                                                     \
-        for (int o = 0; o < n_rows; o++)                                                           \
-            for (int i = 0; i < n; i++)                                                            \
-                y[i][o] = row_32(type, w->data + (uint64_t)o * w->row_bytes, w->n, x + i);         \
+        if (n == 1)                                                                                \
+            rows_32(type, w, n_rows, x, 1, y);                                                     \
+        else if (n == 2)                                                                           \
+            rows_32(type, w, n_rows, x, 2, y);                                                     \
+        else if (n == 3)                                                                           \
+            rows_32(type, w, n_rows, x, 3, y);                                                     \
+        else                                                                                       \
+            rows_32(type, w, n_rows, x, 4, y);                                                     \
         return
 #define ROWS_256(type, block)                                                                      \
     case type:                                                                                     \
-        for (int o = 0; o < n_rows; o++) {                                                         \
-            const uint8_t *row = w->data + (uint64_t)o * w->row_bytes;                             \
-            if (n == 1)                                                                            \
-                y[0][o] = row_256(type, sizeof(struct block), row, w->n, x);                       \
-            else                                                                                   \
-                row_many(type, row, w->n, x, n, (float (*)[TILE_ROWS])(y[0] + o));                 \
+        if (n > 1) {                                                                               \
+            rows_many(type, w, n_rows, x, n, y);                                                   \
+            return;                                                                                \
         }                                                                                          \
+        for (int o = 0; o < n_rows; o++)                                                           \
+            y[0][o] = row_256(type, sizeof(struct block), w->data + (uint64_t)o * w->row_bytes,    \
+                              w->n, x);                                                            \
         return
 
 static void avx512_row_dot(const struct qrows *w, int n_rows, const struct act *x, int n,
                            float (*y)[TILE_ROWS])
 {
+    if (n > DIRECT_ROWS) {
+        tiles_in_cache(w, n_rows, x, n, y);
+        return;
+    }
     switch (w->type) {
         ROWS_32(QUANT_Q8_0);
         ROWS_32(QUANT_Q4_0);
@@ -382,102 +524,6 @@ static void avx512_row_dot(const struct qrows *w, int n_rows, const struct act *
         ROWS_256(QUANT_IQ1_S, block_iq1_s);
     default:
         SLUICE_ASSERT(!"a quantised type");
-    }
-}
-
-/* ---- quantised rows, a tile of them against several activation rows ---- */
-
-static inline __m512i pair_of(const int16_t *x)
-{
-    int32_t pair;
-    memcpy(&pair, x, 4);
-    return _mm512_set1_epi32(pair);
-}
-
-/* acc[i] = the products of 2 * pairs values of 16 weight rows with those of n batch rows. */
-static inline __attribute__((always_inline)) void
-pairs_dot(const int16_t *w, const int16_t *const *x, int n, int pairs, __m512i *acc)
-{
-    __m512i s[8];
-#pragma GCC unroll 8
-    for (int i = 0; i < n; i++)
-        s[i] = _mm512_setzero_si512();
-#pragma GCC unroll 2
-    for (int k = 0; k < pairs; k++) {
-        __m512i v = words(w + k * TILE_ROWS * 2);
-#pragma GCC unroll 8
-        for (int i = 0; i < n; i++)
-            s[i] = _mm512_dpwssd_epi32(s[i], v, pair_of(x[i] + 2 * k));
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < n; i++)
-        acc[i] = s[i];
-}
-
-/* part[i] += the sums acc[i] times the scales of 16 weight rows times that of batch row i. */
-static inline __attribute__((always_inline)) void
-scale_add(const __m512i *acc, const float *dw, const float *dx, int n, float *part)
-{
-    __m512 d = _mm512_loadu_ps(dw);
-#pragma GCC unroll 8
-    for (int i = 0; i < n; i++) {
-        __m512 scale = _mm512_mul_ps(d, _mm512_set1_ps(dx[i]));
-        __m512 sum = _mm512_load_ps(part + i * 16);
-        _mm512_store_ps(part + i * 16, _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[i]), scale, sum));
-    }
-}
-
-static inline __attribute__((always_inline)) void
-tile_dot_n(const struct tile *t, const struct act *x, int n, int block, float (*y)[TILE_ROWS])
-{
-    _Alignas(64) float part[8][8 * 16];
-    __m512i acc[8];
-    const int16_t *q[8];
-    float dx[8];
-    memset(part, 0, sizeof(part));
-    for (int64_t b = 0; b < t->n / block; b++) {
-#pragma GCC unroll 8
-        for (int i = 0; i < n; i++) {
-            q[i] = x[i].q + b * block;
-            dx[i] = x[i].d[b];
-        }
-        pairs_dot(t->w + b * block * TILE_ROWS, q, n, block / 2, acc);
-        scale_add(acc, t->d + b * TILE_ROWS, dx, n, part[b % 8]);
-        if (block == 32 || !t->has_min)
-            continue;
-#pragma GCC unroll 8
-        for (int i = 0; i < n; i++)
-            q[i] = x[i].sum16 + b * 16;
-        pairs_dot(t->m + b * 16 * TILE_ROWS, q, n, 8, acc);
-        scale_add(acc, t->dmin + b * TILE_ROWS, dx, n, part[b % 8]);
-    }
-    for (int k = 0; k < n * 16; k++)
-        y[k / 16][k % 16] = ((part[0][k] + part[4][k]) + (part[2][k] + part[6][k])) +
-                            ((part[1][k] + part[5][k]) + (part[3][k] + part[7][k]));
-}
-
-#define TILE_DOT(n)                                                                                \
-    case n:                                                                                        \
-        if (t->block == 32)                                                                        \
-            tile_dot_n(t, x, n, 32, y);                                                            \
-        else                                                                                       \
-            tile_dot_n(t, x, n, 256, y);                                                           \
-        return
-
-static void avx512_tile_dot(const struct tile *t, const struct act *x, int n,
-                            float (*y)[TILE_ROWS])
-{
-    switch (n) {
-        TILE_DOT(8);
-        TILE_DOT(7);
-        TILE_DOT(6);
-        TILE_DOT(5);
-        TILE_DOT(4);
-        TILE_DOT(3);
-        TILE_DOT(2);
-        TILE_DOT(1);
-    default:
-        SLUICE_ASSERT(!"a batch of at most TILE_BATCH rows");
     }
 }
 
@@ -644,17 +690,36 @@ static void avx512_mix(float *const *o, int n_o, const struct mix_keys *m)
     }
 }
 
+/* As avx2_fp8_decode, 16 floats at a time. */
+static void avx512_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x)
+{
+    int64_t at = 0;
+    for (; at + 64 <= n; at += 64) {
+        if (!is_plain_fp8(codes + at, scales[at / 64])) {
+            elem_fp8_decode(codes + at, scales + at / 64, 64, x + at);
+            continue;
+        }
+        __m512 s = _mm512_set1_ps(e8m0_to_f32(scales[at / 64]) * 0x1p8f);
+        for (int j = 0; j < 64; j += 16) {
+            __m256i h = e4m3_as_f16(_mm_loadu_si128((const __m128i *)(codes + at + j)));
+            _mm512_storeu_ps(x + at + j, _mm512_mul_ps(_mm512_cvtph_ps(h), s));
+        }
+    }
+    elem_fp8_decode(codes + at, scales + at / 64, n - at, x + at);
+}
+
 const struct leaves leaves_avx512 = {
     .name = "avx512",
     .quantise = elem_quantise,
     .row_dot = avx512_row_dot,
-    .tile_unpack = avx2_tile_unpack,
+    .direct = 2 * ROW_BATCH,
+    .tile_unpack = avx512_tile_unpack,
     .tile_dot = avx512_tile_dot,
     .widen = avx2_widen,
     .dots = avx512_dots,
     .half_dots = avx512_half_dots,
     .mix = avx512_mix,
-    .fp8_decode = avx2_fp8_decode,
+    .fp8_decode = avx512_fp8_decode,
     .fp4_decode = avx2_fp4_decode,
     .exp_minus = avx2_exp_minus,
     .gated = avx2_gated,

@@ -1,13 +1,14 @@
-/* Core attention (section 3.9). An item is a row and up to ATTEND_HEADS of its heads: they share
- * each decoded key row. Keys are taken in tiles; scores of all keys first, then the softmax, then
- * the weighted sum in key order. */
+/* Core attention (section 3.9). An item is a row and some of its heads, which share each decoded
+ * key row: all of them where there are rows enough for every thread, else ATTEND_HEADS. Keys are
+ * taken in tiles; scores of all keys first, then the softmax, then the weighted sum in key
+ * order. */
 #include "ops/cpu/cpu.h"
 
 struct attention_job {
     const struct cpu_ctx *ctx;
     const struct attention_args *a;
     size_t row_bytes;
-    int32_t groups;                /* of heads */
+    int32_t groups, group_heads;   /* items of a row, and heads of an item */
 };
 
 /* The key rows of one query: raw positions first, then compressed entries. */
@@ -86,16 +87,19 @@ static void score_keys(const struct attention_job *job, const struct key_list *k
 {
     const struct attention_args *a = job->a;
     const float *keys[ATTEND_KEYS];
-    float y[ATTEND_HEADS][DOTS_W];
+    float y[DOTS_X][DOTS_W];
     for (int l = 0; l < ATTEND_KEYS; l++)
         keys[l] = key + l * a->head_dim;
     for (int64_t j = 0; j < k->n; j += ATTEND_KEYS) {
         int n = k->n - j < ATTEND_KEYS ? (int)(k->n - j) : ATTEND_KEYS;
         decode_keys(job, k, j, n, key);
-        job->ctx->leaf->dots(keys, n, heads, n_heads, a->head_dim, y);
-        for (int h = 0; h < n_heads; h++)
-            for (int l = 0; l < n; l++)
-                s[h * k->n + j + l] = y[h][l] * a->scale;
+        for (int h = 0; h < n_heads; h += DOTS_X) {
+            int n_x = n_heads - h < DOTS_X ? n_heads - h : DOTS_X;
+            job->ctx->leaf->dots(keys, n, heads + h, n_x, a->head_dim, y);
+            for (int i = 0; i < n_x; i++)
+                for (int l = 0; l < n; l++)
+                    s[(h + i) * k->n + j + l] = y[i][l] * a->scale;
+        }
     }
 }
 
@@ -105,9 +109,9 @@ static void attend(const struct attention_job *job, int64_t i, int32_t head0, fl
     const struct attention_args *a = job->a;
     struct key_list k = keys_of(a, i);
     int64_t dim = a->head_dim;
-    int n_heads = a->heads - head0 < ATTEND_HEADS ? a->heads - head0 : ATTEND_HEADS;
-    float *key = scratch, *s = scratch + ATTEND_KEYS * dim, *out[ATTEND_HEADS];
-    const float *heads[ATTEND_HEADS];
+    int n_heads = a->heads - head0 < job->group_heads ? a->heads - head0 : job->group_heads;
+    float *key = scratch, *s = scratch + ATTEND_KEYS * dim, *out[ATTEND_MOST_HEADS];
+    const float *heads[ATTEND_MOST_HEADS];
     for (int h = 0; h < n_heads; h++) {
         heads[h] = a->q + (i * a->heads + head0 + h) * dim;
         out[h] = a->o + (i * a->heads + head0 + h) * dim;
@@ -132,7 +136,13 @@ static void attend_items(void *arg, int64_t first, int64_t last, int worker)
     const struct attention_job *job = arg;
     float *scratch = cpu_worker(job->ctx, worker).free;
     for (int64_t at = first; at < last; at++)
-        attend(job, at / job->groups, (int32_t)(at % job->groups) * ATTEND_HEADS, scratch);
+        attend(job, at / job->groups, (int32_t)(at % job->groups) * job->group_heads, scratch);
+}
+
+/* Heads of an item of n rows: keys are decoded once for them, and a row is no smaller piece. */
+static int32_t heads_together(const struct cpu_ctx *ctx, int32_t n)
+{
+    return n >= 4 * pool_threads(ctx->pool) ? ATTEND_MOST_HEADS : ATTEND_HEADS;
 }
 
 void cpu_attention(void *ctx, const struct attention_args *a)
@@ -140,7 +150,8 @@ void cpu_attention(void *ctx, const struct attention_args *a)
     struct attention_job job = {
         .ctx = ctx, .a = a,
         .row_bytes = kv_main_row_bytes(a->format, a->head_dim, a->rot_dim),
-        .groups = (a->heads + ATTEND_HEADS - 1) / ATTEND_HEADS,
+        .group_heads = heads_together(ctx, a->rows->n),
     };
+    job.groups = (a->heads + job.group_heads - 1) / job.group_heads;
     cpu_parallel(ctx, (int64_t)a->rows->n * job.groups, 1, attend_items, &job);
 }

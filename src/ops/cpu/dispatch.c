@@ -81,7 +81,8 @@ static size_t free_floats(const struct ops_limits *l)
 {
     size_t positions = (size_t)l->max_positions;
     size_t keys = (size_t)l->window + larger_of((size_t)l->top_k, positions / 128 + 1);
-    size_t attention = ATTEND_KEYS * (size_t)l->head_dim + ATTEND_HEADS * keys;
+    size_t heads = l->heads < ATTEND_MOST_HEADS ? (size_t)l->heads : ATTEND_MOST_HEADS;
+    size_t attention = ATTEND_KEYS * (size_t)l->head_dim + heads * keys;
     size_t indexer = larger_of(DOTS_W * (size_t)l->index_dim, positions / 4 + 1);
     size_t scalar = larger_of(4 * (size_t)l->head_dim, (size_t)l->max_out);
     return larger_of(larger_of(attention, indexer), larger_of(scalar, (size_t)l->n_expert));

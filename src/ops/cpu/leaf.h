@@ -28,6 +28,7 @@
 /* Weight rows that a tile holds side by side. */
 #define TILE_ROWS 16
 /* Batch rows that one call of row_dot or tile_dot takes. */
+#define ROW_BATCH 24
 #define TILE_BATCH 8
 /* Weight rows and activation rows of one call of dots. */
 #define DOTS_W 16
@@ -91,13 +92,14 @@ struct leaves {
     /* x [n] -> q, sum16, d as struct act has them; block 32 or 256, n a multiple of it. A block
      * with NaN or infinity gets d = NaN. */
     void (*quantise)(const float *x, int64_t n, int block, int16_t *q, int16_t *sum16, float *d);
-    /* y[i][o] = row o . x[i] for n_rows <= TILE_ROWS rows and n <= TILE_BATCH, each block unpacked
-     * once: fast for few batch rows. */
+    /* y[i][o] = row o . x[i] for n_rows <= TILE_ROWS rows and n <= ROW_BATCH. */
     void (*row_dot)(const struct qrows *w, int n_rows, const struct act *x, int n,
                     float (*y)[TILE_ROWS]);
+    /* Up to this many batch rows row_dot is faster than a tile. */
+    int direct;
     /* The first n_rows (<= TILE_ROWS) rows; the others become zeros. */
     void (*tile_unpack)(const struct qrows *w, int n_rows, const struct tile *t);
-    /* y[i][r] = row r of the tile . x[i] for n <= TILE_BATCH: fast for many batch rows. */
+    /* y[i][r] = row r of the tile . x[i] for n <= TILE_BATCH. */
     void (*tile_dot)(const struct tile *t, const struct act *x, int n, float (*y)[TILE_ROWS]);
 
     /* Any weight format to float32. */

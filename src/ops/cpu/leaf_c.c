@@ -140,6 +140,7 @@ const struct leaves leaves_c = {
     .name = "c",
     .quantise = elem_quantise,
     .row_dot = c_row_dot,
+    .direct = 3,
     .tile_unpack = tile_unpack_body,
     .tile_dot = c_tile_dot,
     .widen = elem_widen,

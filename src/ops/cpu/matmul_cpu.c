@@ -149,17 +149,19 @@ void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w
     t.n = w->n_in;
     t.block = block;
     t.has_min = type_has_min(w->type);
-    if (x->n > DIRECT_ROWS)
+    bool direct = x->n <= ctx->leaf->direct;
+    int step = direct ? ROW_BATCH : TILE_BATCH;
+    if (!direct)
         ctx->leaf->tile_unpack(&rows, n_rows, &t);
-    for (int64_t i = 0; i < x->n; i += TILE_BATCH) {
-        struct act act[TILE_BATCH];
-        int n = x->n - i < TILE_BATCH ? (int)(x->n - i) : TILE_BATCH;
+    for (int64_t i = 0; i < x->n; i += step) {
+        struct act act[ROW_BATCH];
+        int n = x->n - i < step ? (int)(x->n - i) : step;
         for (int k = 0; k < n; k++)
             act[k] = operand_act(x, i + k, block);
-        if (x->n > DIRECT_ROWS)
-            ctx->leaf->tile_dot(&t, act, n, out + i);
-        else
+        if (direct)
             ctx->leaf->row_dot(&rows, n_rows, act, n, out + i);
+        else
+            ctx->leaf->tile_dot(&t, act, n, out + i);
     }
 }
 

@@ -34,7 +34,7 @@ static inline __attribute__((always_inline)) void
 one_row(enum quant_type type, const uint8_t *row, int64_t n, const struct act *x, int n_x,
         float (*y)[TILE_ROWS])
 {
-    float sum[TILE_BATCH][8] = {{0}};
+    float sum[ROW_BATCH][8] = {{0}};
     int block = act_block(type);
     uint32_t unit_bytes = quant_info(type)->block_bytes * (block == 32 ? 8 : 1);
     for (int64_t at = 0; at < n; at += 256) {
@@ -273,27 +273,33 @@ static void neon_half_dots(const struct qrows *w, int n_rows, const float *const
         dots_rows(QUANT_BF16, &rows, x, nx, y);
 }
 
-/* 4 e4m3 codes in words of 32 bits; as elem_e4m3. */
-static inline float32x4_t e4m3(uint32x4_t b)
+/* Whether 64 codes hold no NaN, and their scale times 2^8 is a number. */
+static inline bool is_plain_fp8(const uint8_t *codes, uint8_t scale)
 {
-    uint32x4_t m = vandq_u32(b, vdupq_n_u32(0x7f));
-    uint32x4_t normal = vaddq_u32(vshlq_n_u32(m, 20), vdupq_n_u32(120u << 23));
-    uint32x4_t small = vreinterpretq_u32_f32(vmulq_n_f32(vcvtq_f32_u32(m), 0x1p-9f));
-    uint32x4_t v = vbslq_u32(vcltq_u32(m, vdupq_n_u32(8)), small, normal);
-    v = vbslq_u32(vceqq_u32(m, vdupq_n_u32(0x7f)), vdupq_n_u32(0x7fc00000), v);
-    uint32x4_t sign = vshlq_n_u32(vandq_u32(b, vdupq_n_u32(0x80)), 24);
-    return vreinterpretq_f32_u32(vorrq_u32(v, sign));
+    const uint8x16_t magnitude = vdupq_n_u8(0x7f);
+    uint8x16_t nan = vdupq_n_u8(0);
+    for (int j = 0; j < 64; j += 16)
+        nan = vorrq_u8(nan, vceqq_u8(vandq_u8(vld1q_u8(codes + j), magnitude), magnitude));
+    return scale <= 254 - 8 && vmaxvq_u8(nan) == 0;
 }
 
+/* The bits of e4m3 one place to the right of f16's sign are an f16 of 2^-8 times the value, also
+ * below the normal numbers; but not of NaN. */
 static void neon_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x)
 {
     int64_t at = 0;
     for (; at + 64 <= n; at += 64) {
-        float s = e8m0_to_f32(scales[at / 64]);
+        if (!is_plain_fp8(codes + at, scales[at / 64])) {
+            elem_fp8_decode(codes + at, scales + at / 64, 64, x + at);
+            continue;
+        }
+        float s = e8m0_to_f32(scales[at / 64]) * 0x1p8f;
         for (int j = 0; j < 64; j += 8) {
-            uint16x8_t b = vmovl_u8(vld1_u8(codes + at + j));
-            vst1q_f32(x + at + j, vmulq_n_f32(e4m3(vmovl_u16(vget_low_u16(b))), s));
-            vst1q_f32(x + at + j + 4, vmulq_n_f32(e4m3(vmovl_u16(vget_high_u16(b))), s));
+            int16x8_t b = vmovl_s8(vreinterpret_s8_u8(vld1_u8(codes + at + j)));
+            b = vandq_s16(vshlq_n_s16(b, 7), vdupq_n_s16((int16_t)0xbfff));
+            float16x8_t h = vreinterpretq_f16_s16(b);
+            vst1q_f32(x + at + j, vmulq_n_f32(vcvt_f32_f16(vget_low_f16(h)), s));
+            vst1q_f32(x + at + j + 4, vmulq_n_f32(vcvt_high_f32_f16(h), s));
         }
     }
     elem_fp8_decode(codes + at, scales + at / 64, n - at, x + at);
@@ -382,6 +388,7 @@ const struct leaves leaves_neon = {
     .name = "neon",
     .quantise = elem_quantise,
     .row_dot = neon_row_dot,
+    .direct = 3,
     .tile_unpack = tile_unpack_body,
     .tile_dot = neon_tile_dot,
     .widen = elem_widen,

@@ -1,0 +1,222 @@
+/* Blocks of quantised values as words in registers: w[j] holds the values 32 * j to 32 * j + 31.
+ * The layouts are in formats/quant.h. Included by the leaves of AVX-512. */
+#ifndef SLUICE_OPS_AVX512_EXPAND_AVX512_H
+#define SLUICE_OPS_AVX512_EXPAND_AVX512_H
+
+#include "ops/avx2/unpack_avx2.h"
+
+/* 32 bytes as 32 words */
+static inline __m512i words_of(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/* The byte at place i (and i + step in the upper half) of 16 bytes, in all words. */
+static inline __m512i scale_words(__m512i bytes, int i, int step)
+{
+    __m512i at = _mm512_inserti64x4(_mm512_set1_epi16((short)(0x8000 | i)),
+                                    _mm256_set1_epi16((short)(0x8000 | (i + step))), 1);
+    return _mm512_shuffle_epi8(bytes, at);
+}
+
+static inline void expand_q4_k(const uint8_t *src, __m512i *w, struct unit *u)
+{
+    const __m512i low = _mm512_set1_epi16(15);
+    __m512i scales = _mm512_broadcast_i64x4(avx2_q45_head(src, u));
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        __m512i v = words_of(src + 16 + 32 * k);
+        w[2 * k] = _mm512_mullo_epi16(_mm512_and_si512(v, low), scale_words(scales, 2 * k, 0));
+        w[2 * k + 1] =
+            _mm512_mullo_epi16(_mm512_srli_epi16(v, 4), scale_words(scales, 2 * k + 1, 0));
+    }
+}
+
+static inline void expand_q2_k(const uint8_t *src, __m512i *w, struct unit *u)
+{
+    const __m512i three = _mm512_set1_epi16(3);
+    __m128i sc = _mm_loadu_si128((const __m128i *)src), low = _mm_set1_epi8(15);
+    __m512i scales = _mm512_broadcast_i32x4(_mm_and_si128(sc, low));
+    uint16_t d, dmin;
+    put16(u->m, _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(sc, 4), low)));
+    memcpy(&d, src + 80, 2);
+    memcpy(&dmin, src + 82, 2);
+    u->d[0] = f16_avx2(d);
+    u->dmin = -f16_avx2(dmin);
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        __m512i v = words_of(src + 16 + 32 * h);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            w[4 * h + j] =
+                _mm512_mullo_epi16(_mm512_and_si512(_mm512_srli_epi16(v, 2 * j), three),
+                                   scale_words(scales, 8 * h + 2 * j, 1));
+    }
+}
+
+static inline void expand_iq2_xxs(const uint8_t *src, __m512i *w, struct unit *u)
+{
+    uint32_t signs[8], scales[8];
+    uint16_t d;
+    memcpy(&d, src, 2);
+    u->d[0] = f16_avx2(d) * 0.125f;
+    __m256 lo = _mm256_loadu_ps((const float *)(const void *)(src + 2));
+    __m256 hi = _mm256_loadu_ps((const float *)(const void *)(src + 34));
+    avx2_signs_scales(_mm256_permute4x64_epi64(
+                          _mm256_castps_si256(_mm256_shuffle_ps(lo, hi, 0xdd)), 0xd8),
+                      signs, scales);
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; k++) {
+        const uint64_t *grid = quant_grid_iq2_xxs;
+        uint32_t g;
+        memcpy(&g, src + 2 + 8 * k, 4);
+        __m128i a = _mm_loadl_epi64((const __m128i *)&grid[g & 255]);
+        __m128i b = _mm_loadl_epi64((const __m128i *)&grid[g >> 16 & 255]);
+        a = _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(a), (const __m64 *)&grid[g >> 8 & 255]));
+        b = _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(b), (const __m64 *)&grid[g >> 24]));
+        __m512i v = _mm512_cvtepu8_epi16(_mm256_set_m128i(b, a));
+        v = _mm512_mullo_epi16(v, _mm512_set1_epi32((int)scales[k]));
+        w[k] = _mm512_mask_sub_epi16(v, signs[k], _mm512_setzero_si512(), v);
+    }
+}
+
+/* A block of 256 values; the head has d, and dmin and the minima where the format has them. The
+ * formats without a function here go through memory, in halves: a load waits for the stores that it
+ * covers. */
+static inline __attribute__((always_inline)) void
+expand_256(enum quant_type type, const uint8_t *src, __m512i *w, struct unit *u)
+{
+    switch (type) {
+    case QUANT_Q4_K:
+        expand_q4_k(src, w, u);
+        return;
+    case QUANT_Q2_K:
+        expand_q2_k(src, w, u);
+        return;
+    case QUANT_IQ2_XXS:
+        expand_iq2_xxs(src, w, u);
+        return;
+    default:
+        avx2_unpack(type, src, 1, u);
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++) {
+            const __m256i *half = (const __m256i *)(const void *)(u->w + 32 * j);
+            w[j] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_load_si256(half)),
+                                      _mm256_load_si256(half + 1), 1);
+        }
+    }
+}
+
+/* 32 signed bytes of nibbles through a table, in the order of the values. */
+static inline __m512i nibbles(const uint8_t *qs, __m128i table)
+{
+    __m128i v = _mm_loadu_si128((const __m128i *)qs), low = _mm_set1_epi8(15);
+    __m128i a = _mm_shuffle_epi8(table, _mm_and_si128(v, low));
+    __m128i b = _mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16(v, 4), low));
+    return _mm512_cvtepi8_epi16(_mm256_set_m128i(b, a));
+}
+
+/* The 32 values of a block of 32, and its scale. */
+static inline __m512i expand_32(enum quant_type type, const uint8_t *src, float *d)
+{
+    uint16_t h;
+    memcpy(&h, src, 2);
+    *d = type == QUANT_MXFP4 ? e8m0_to_f32(src[0]) * 0.5f : f16_avx2(h);
+    switch (type) {
+    case QUANT_Q8_0:
+        return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(src + 2)));
+    case QUANT_MXFP4:
+        return nibbles(src + 1, avx2_table(e2m1_doubled));
+    case QUANT_IQ4_NL:
+        return nibbles(src + 2, avx2_table(quant_iq4_values));
+    default:
+        return nibbles(src + 2,
+                       _mm_setr_epi8(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7));
+    }
+}
+
+/* The scales of 8 blocks of 32, `bytes` apart. */
+static inline __m256 scales_f16(const uint8_t *src, int bytes)
+{
+    uint16_t h[8];
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; k++)
+        memcpy(&h[k], src + k * bytes, 2);
+    __m128i a = _mm_cvtsi32_si128(h[0] | h[1] << 16), b = _mm_cvtsi32_si128(h[2] | h[3] << 16);
+    __m128i c = _mm_cvtsi32_si128(h[4] | h[5] << 16), d = _mm_cvtsi32_si128(h[6] | h[7] << 16);
+    return _mm256_cvtph_ps(
+        _mm_unpacklo_epi64(_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d)));
+}
+
+/* Half of 2^(e - 127): by its bits, with the subnormal numbers and NaN of the ends. */
+static inline __m256 scales_mxfp4(const uint8_t *src)
+{
+    __m256i e = _mm256_setr_epi32(src[0], src[17], src[34], src[51], src[68], src[85], src[102],
+                                  src[119]);
+    __m256i bits = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+    __mmask8 tiny = _mm256_cmplt_epi32_mask(e, _mm256_set1_epi32(2));
+    __mmask8 nan = _mm256_cmpeq_epi32_mask(e, _mm256_set1_epi32(255));
+    bits = _mm256_mask_sllv_epi32(bits, tiny, _mm256_set1_epi32(0x00200000), e);
+    return _mm256_castsi256_ps(_mm256_mask_mov_epi32(bits, nan, _mm256_set1_epi32(0x7fc00000)));
+}
+
+/* 4 blocks of nibbles, `bytes` apart, through a table. */
+static inline void nibbles_x4(const uint8_t *qs, int bytes, __m128i table, __m512i *w)
+{
+    __m512i low = _mm512_set1_epi8(15), t = _mm512_broadcast_i32x4(table);
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)qs));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(qs + bytes)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(qs + 2 * bytes)), 2);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(qs + 3 * bytes)), 3);
+    __m512i a = _mm512_shuffle_epi8(t, _mm512_and_si512(v, low));
+    __m512i b = _mm512_shuffle_epi8(t, _mm512_and_si512(_mm512_srli_epi16(v, 4), low));
+    __m512i first = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), b);
+    __m512i last = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), b);
+    w[0] = _mm512_cvtepi8_epi16(_mm512_castsi512_si256(first));
+    w[1] = _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(first, 1));
+    w[2] = _mm512_cvtepi8_epi16(_mm512_castsi512_si256(last));
+    w[3] = _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(last, 1));
+}
+
+/* 8 blocks of 32 and their scales. */
+static inline __attribute__((always_inline)) __m256 expand_32_x8(enum quant_type type,
+                                                                 const uint8_t *src, __m512i *w)
+{
+    int bytes = (int)quant_info(type)->block_bytes;
+    if (type == QUANT_Q8_0) {
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; k++)
+            w[k] = _mm512_cvtepi8_epi16(
+                _mm256_loadu_si256((const __m256i *)(src + k * bytes + 2)));
+        return scales_f16(src, bytes);
+    }
+    __m128i table = type == QUANT_MXFP4 ? avx2_table(e2m1_doubled)
+                    : type == QUANT_IQ4_NL
+                        ? avx2_table(quant_iq4_values)
+                        : _mm_setr_epi8(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    int head = type == QUANT_MXFP4 ? 1 : 2;
+    nibbles_x4(src + head, bytes, table, w);
+    nibbles_x4(src + head + 4 * bytes, bytes, table, w + 4);
+    return type == QUANT_MXFP4 ? scales_mxfp4(src) : scales_f16(src, bytes);
+}
+
+/* A block of 256, or up to 8 of 32: the scales are in u->d. */
+static inline __attribute__((always_inline)) void
+expand(enum quant_type type, const uint8_t *src, int blocks, __m512i *w, struct unit *u)
+{
+    uint32_t bytes = quant_info(type)->block_bytes;
+    if (act_block(type) == 256) {
+        expand_256(type, src, w, u);
+    } else if (blocks == 8) {
+        _mm256_storeu_ps(u->d, expand_32_x8(type, src, w));
+    } else {
+        for (int k = 0; k < blocks; k++)
+            w[k] = expand_32(type, src + (uint32_t)k * bytes, &u->d[k]);
+        for (int k = blocks; k < 8; k++) {
+            w[k] = _mm512_setzero_si512();
+            u->d[k] = 0;
+        }
+    }
+}
+
+#endif
