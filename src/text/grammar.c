@@ -583,14 +583,16 @@ static enum sluice_status open_tables(struct grammar *g, struct sluice_error *er
     g->frame_slot = calloc(FRAME_SLOTS, sizeof *g->frame_slot);
     g->state = calloc(LIMIT_GRAMMAR_STATES, sizeof *g->state);
     g->state_slot = calloc(STATE_SLOTS, sizeof *g->state_slot);
+    g->stacks_room = 256;
+    g->stacks = malloc((size_t)g->stacks_room * sizeof *g->stacks);
     g->masks = calloc((size_t)g->most_masks, sizeof *g->masks);
     g->walk = calloc(longest + 1, sizeof *g->walk);
     g->todo = malloc(2 * LIMIT_GRAMMAR_STACKS * sizeof *g->todo);
     g->found = malloc(LIMIT_GRAMMAR_STACKS * sizeof *g->found);
     g->seen = malloc(SEEN * sizeof *g->seen);
     g->seen_at = calloc(SEEN, sizeof *g->seen_at);
-    FAIL_IF(!g->frame || !g->frame_slot || !g->state || !g->state_slot || !g->masks || !g->walk ||
-                !g->todo || !g->found || !g->seen || !g->seen_at,
+    FAIL_IF(!g->frame || !g->frame_slot || !g->state || !g->state_slot || !g->stacks || !g->masks ||
+                !g->walk || !g->todo || !g->found || !g->seen || !g->seen_at,
             err, SLUICE_ERR_NOMEM, "out of memory for a grammar");
     forget(g);
     return SLUICE_OK;
