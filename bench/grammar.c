@@ -67,7 +67,7 @@ static int by_value(const void *a, const void *b)
  * token. */
 static void compare(struct sluice *e, const char *schema)
 {
-    enum { ROUNDS = 21 };
+    enum { ROUNDS = 61 };
     double ratio[ROUNDS], first_ms = 0;
     struct sluice_grammar_options o = {.schema = schema, .schema_len = strlen(schema)};
     struct sluice_grammar *g;
