@@ -1,4 +1,5 @@
-/* Bodies of requests, packed or not, from any client: to each API's reader, on to the prompt. */
+/* Bodies of requests, packed or not, from any client: to each API's reader, on to the prompt and
+ * the grammar. */
 #include <json-c/json.h>
 
 #include "base/check.h"
@@ -16,6 +17,7 @@ static void open_source(void)
     SLUICE_ASSERT(source_script_open("/dev/null", &server.source, &err) == SLUICE_OK);
     server.calls = shelf_new(1 << 20);
     server.items = shelf_new(1 << 20);
+    server.grammars = grammars_new();
     server.defaults = (struct ask_defaults){.temperature = 1, .effort = SLUICE_EFFORT_DEFAULT};
 }
 
@@ -23,16 +25,19 @@ static void read_body(const struct api *api, struct json_object *body)
 {
     struct ask *a = ask_new(&server.defaults);
     struct sluice_tokens *prompts;
-    struct buf forced = {0};
     struct sluice_error err = {0};
     enum sluice_status st = api->parse(&server, body, a, &err);
     if (st == SLUICE_OK) {
         ask_settle(a);
         if (ask_prompts(a) <= LIMIT_ASK_ANSWERS)
-            st = prompts_make(&server, a, &prompts, &forced, &err);
+            st = prompts_make(&server, a, &prompts, &err);
         if (ask_prompts(a) <= LIMIT_ASK_ANSWERS && st == SLUICE_OK)
             prompts_free(prompts, ask_prompts(a));
     }
+    struct sluice_grammar *grammar = NULL;
+    if (st == SLUICE_OK)
+        st = grammars_of(server.grammars, &server.source, a, &grammar, &err);
+    sluice_grammar_free(grammar);
     if (st != SLUICE_OK) {
         struct fault f;
         struct buf text = {0};
@@ -46,7 +51,6 @@ static void read_body(const struct api *api, struct json_object *body)
     /* What only the server may say does not come from a client. */
     for (size_t i = 0; a->messages && i < json_object_array_length(a->messages); i++)
         SLUICE_ASSERT(!field(json_object_array_get_idx(a->messages, i), "tool_calls_text"));
-    buf_deinit(&forced);
     ask_free(a);
 }
 
