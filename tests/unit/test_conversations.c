@@ -295,7 +295,8 @@ static void test_in_memory(void **state)
 static void test_on_disk(void **state)
 {
     test_random("/tmp/sluice-talks-XXXXXX");
-    assert_true(w.kills > 0 && w.lost > 0);
+    /* Whether a copy caught a write in the middle depends on the moment: test_kvstore tears files. */
+    assert_true(w.kills > 0);
 }
 
 /* An argument names the test to run. */
