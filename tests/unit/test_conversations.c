@@ -295,7 +295,7 @@ static void test_in_memory(void **state)
 static void test_on_disk(void **state)
 {
     test_random("/tmp/sluice-talks-XXXXXX");
-    /* Whether a copy caught a write in the middle depends on the moment: test_kvstore tears files. */
+    /* Whether a copy has a torn record depends on the moment; test_kvstore tears files. */
     assert_true(w.kills > 0);
 }
 
