@@ -5,16 +5,22 @@ here=$(dirname "$0")
 data=${3:-.traindata}
 parts=${4:-14}
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=6 PYTORCH_CUDA_ALLOC_CONF=expandable_segments:False
-mkdir -p "$data"
-if [ -z "$(ls "$data")" ]; then
+if [ ! -e "$data" ]; then
+    rm -rf "$data.part"
+    mkdir -p "$data.part"
+    python3 "$here/bpe.py" rows --size probe --rows 64 --seed 100 -o "$data.part/probe" || exit 1
+    pids=
     part=1
     while [ "$part" -le "$parts" ]; do
         for size in short:20000 long:1500; do
-            python3 "$here/bpe.py" rows --size "${size%:*}" --rows "${size#*:}" --seed "$part" -o "$data/${size%:*}$part" || exit 1
+            python3 "$here/bpe.py" rows --size "${size%:*}" --rows "${size#*:}" --seed "$part" -o "$data.part/${size%:*}$part" || exit 1
         done &
+        pids="$pids $!"
         part=$((part + 1))
     done
-    python3 "$here/bpe.py" rows --size probe --rows 64 --seed 100 -o "$data/probe" || exit 1
-    wait
+    for pid in $pids; do
+        wait "$pid" || exit 1
+    done
+    mv "$data.part" "$data"
 fi
 exec python3 "$here/train.py" "$1" "$data" "$2"
