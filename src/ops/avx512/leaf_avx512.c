@@ -93,12 +93,12 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
 /* Up to this many batch rows meet the weights where they lie. */
 #define DIRECT_ROWS 4
 
-/* The totals of 4 registers of 16, or of 8, sums. */
 static inline __m512i add_pairs(__m512i a, __m512i b)
 {
     return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
 }
 
+/* The totals of 4 registers of 16 sums, and of 8. */
 static inline __m128i totals4(const __m512i *v)
 {
     __m512i a = add_pairs(v[0], v[1]), b = add_pairs(v[2], v[3]);
@@ -162,6 +162,7 @@ group_add(enum quant_type type, const struct group *g, int i, const float *dx, f
     _mm_store_ps(s, sum);
 }
 
+/* One weight row after the other, as they lie: many short streams of memory are slower. */
 static inline __attribute__((always_inline)) void
 rows_many(enum quant_type type, const struct qrows *w, int n_rows, const struct act *x, int n_x,
           float (*y)[TILE_ROWS])
