@@ -90,6 +90,7 @@ static void save(const struct saved *v, struct kvstore *s)
     fill(bytes, v->state_bytes, 1000);
     if (!sink->put_checkpoint(sink->ctx, &at, tail, bytes, v->state_bytes))
         die("the state is not kept");
+    sink->done(sink->ctx);
     kvstore_flush(s);
     free(bytes);
 }

@@ -133,6 +133,7 @@ void keep_store_put(struct keep_store *k, const struct conversation *c, enum kee
     uint8_t *scratch = scratch_for(k);
     if (chain && scratch && put_pages(k, c, chain, pages, scratch))
         put_state(k, c, chain, scratch, why);
+    k->sink->done(k->sink->ctx);
     free(chain);
     free(scratch);
 }

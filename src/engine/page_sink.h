@@ -70,11 +70,13 @@ struct page_sink {
     void *ctx;
     /* Keep bytes [n] under a key that they may have already; a page after the one before it, a
      * checkpoint after its pages. False if that cannot be done now, or not without something before
-     * it that is not kept. What was put or found by has_page stays until the next put_checkpoint.
+     * it that is not kept. What was put or found by has_page stays until `done`.
      * tail: the ids after the last whole page, [at->n % PAGE_SINK_TOKENS]. */
     bool (*put_page)(void *ctx, const struct page_link *page, const void *bytes, size_t n);
     bool (*put_checkpoint)(void *ctx, const struct page_checkpoint *at, const int32_t *tail,
                            const void *bytes, size_t n);
+    /* A conversation has been put, with a checkpoint or without. */
+    void (*done)(void *ctx);
     /* What is asked for counts as used. */
     bool (*has_page)(void *ctx, struct page_key key);
     bool (*has_checkpoint)(void *ctx, struct page_key key);

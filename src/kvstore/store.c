@@ -91,15 +91,18 @@ static bool sink_put_page(void *ctx, const struct page_link *page, const void *b
 static bool sink_put_checkpoint(void *ctx, const struct page_checkpoint *at, const int32_t *tail,
                                 const void *bytes, size_t n)
 {
-    struct kvstore *s = ctx;
     struct index_entry e = {
         .r = {RECORD_CHECKPOINT, record_checkpoint_key(at->key), at->parent, at->n},
         .last_use = store_io.now()};
-    bool kept = store_put(s, &e, tail, bytes, n);
+    return store_put(ctx, &e, tail, bytes, n);
+}
+
+static void sink_done(void *ctx)
+{
+    struct kvstore *s = ctx;
     pthread_mutex_lock(&s->lock);
     index_release(&s->index);
     pthread_mutex_unlock(&s->lock);
-    return kept;
 }
 
 static bool sink_has_page(void *ctx, struct page_key key)
@@ -238,6 +241,7 @@ static void set_sink(struct kvstore *s)
 {
     s->sink = (struct page_sink){
         .ctx = s, .put_page = sink_put_page, .put_checkpoint = sink_put_checkpoint,
+        .done = sink_done,
         .has_page = sink_has_page, .has_checkpoint = sink_has_checkpoint, .find = sink_find,
         .get_page = sink_get_page, .get_checkpoint = sink_get_checkpoint};
 }

@@ -89,6 +89,11 @@ static inline void put_pages(struct kvstore *s, const struct talk *t, int64_t n)
     }
 }
 
+static inline void put_done(struct kvstore *s)
+{
+    kvstore_sink(s)->done(kvstore_sink(s)->ctx);
+}
+
 static inline void put_checkpoint(struct kvstore *s, const struct talk *t, int64_t n)
 {
     struct page_sink sink = *kvstore_sink(s);
@@ -103,6 +108,7 @@ static inline void put(struct kvstore *s, const struct talk *t, int64_t n)
 {
     put_pages(s, t, n);
     put_checkpoint(s, t, n);
+    put_done(s);
 }
 
 /* Length of the longest stored prefix of t's first n ids, every byte of it checked; 0 if none, -1

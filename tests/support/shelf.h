@@ -17,6 +17,7 @@ struct shelf {
     struct record page[SHELF_MAX], checkpoint[SHELF_MAX];
     int n_page, n_checkpoint;
     bool broken;                 /* reads fail */
+    int n_done;
 };
 
 static inline struct record *shelf_find(struct record *r, int n, struct page_key key)
@@ -107,10 +108,16 @@ static inline enum sluice_status shelf_get_checkpoint(void *ctx, struct page_key
     return shelf_get(s, shelf_find(s->checkpoint, s->n_checkpoint, key), bytes, n);
 }
 
+static inline void shelf_done(void *ctx)
+{
+    ((struct shelf *)ctx)->n_done++;
+}
+
 static inline struct page_sink shelf_sink(struct shelf *s)
 {
     return (struct page_sink){
         .ctx = s, .put_page = shelf_put_page, .put_checkpoint = shelf_put_checkpoint,
+        .done = shelf_done,
         .has_page = shelf_has_page, .has_checkpoint = shelf_has_checkpoint,
         .find = shelf_find_longest, .get_page = shelf_get_page,
         .get_checkpoint = shelf_get_checkpoint};

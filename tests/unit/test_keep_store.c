@@ -55,9 +55,10 @@ static void grow_to(int64_t n)
 /* How many states a put adds, and of how many tokens the last is. */
 static int put(int64_t credit, enum keep_store_why why, int64_t *n)
 {
-    int before = shelf.n_checkpoint;
+    int before = shelf.n_checkpoint, done = shelf.n_done;
     store.credit = credit;
     keep_store_put(&store, &c, why);
+    assert_int_equal(shelf.n_done, done + 1); /* with a state or without */
     *n = shelf.n_checkpoint ? shelf.checkpoint[shelf.n_checkpoint - 1].at.n : 0;
     return shelf.n_checkpoint - before;
 }

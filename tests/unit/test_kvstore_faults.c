@@ -283,6 +283,24 @@ static void test_pages_before_state(void **state)
     assert_int_equal(warnings, 0);
 }
 
+/* Conversations that were too short for a state leave pages, which make room like all else. */
+static void test_pages_without_state(void **state)
+{
+    struct kvstore *s = open_store(40000, 7);
+    int said = warnings;
+    for (int k = 3; k < 40; k++) {
+        struct talk t;
+        make_talk(&t, k);
+        put_pages(s, &t, 600);
+        put_done(s);
+        kvstore_flush(s);
+        assert_true(kvstore_sink(s)->has_page(kvstore_sink(s)->ctx, t.chain[2]));
+        put_done(s);
+    }
+    assert_int_equal(warnings, said);
+    kvstore_close(s);
+}
+
 /* A second process leaves what it cannot use where it is, and says so. */
 static void test_reader_removes_nothing(void **state)
 {
@@ -442,6 +460,7 @@ static void put_known(struct kvstore *s, const int32_t *ids, size_t n)
         chain[pages], page_key_next(chain[pages], tail, n % PAGE_SINK_TOKENS), (int64_t)n};
     bool there = sink->has_checkpoint(sink->ctx, c.key);
     assert_true(sink->put_checkpoint(sink->ctx, &c, tail, "c", 1));
+    sink->done(sink->ctx);
     if (there)
         return;
     memcpy(known[n_known].ids, ids, n * sizeof *ids);
@@ -529,6 +548,7 @@ int main(void)
         TEST(test_slow_disk),
         TEST(test_get_while_writing),
         TEST(test_pages_before_state),
+        TEST(test_pages_without_state),
         TEST(test_reader_removes_nothing),
         TEST(test_reader_says_left_out),
         TEST(test_prune),
