@@ -64,8 +64,10 @@ void load_begin(struct sluice *e)
     }
     load->running = true;
     load->started = pthread_create(&load->thread, NULL, load_main, e) == 0;
-    if (!load->started)
+    if (!load->started) {
         load->running = false;
+        engine_log(e, SLUICE_LOG_WARN, "no thread reads the weights ahead");
+    }
 }
 
 void load_end(struct load *load)

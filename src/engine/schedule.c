@@ -10,8 +10,9 @@
 
 #define QUEUE_MAX 65536
 
-/* What the thread spends time on beside its own work. */
-enum spent { SPENT_MODEL, SPENT_KEEP, SPENT_CALLER, SPENT_KINDS };
+/* What the thread spends time on beside scheduling. ANSWER: choosing tokens, making text of them,
+ * and the caller's events. */
+enum spent { SPENT_MODEL, SPENT_KEEP, SPENT_ANSWER, SPENT_KINDS };
 
 struct schedule {
     /* set once */
@@ -98,7 +99,7 @@ static void tell(struct schedule *s, const struct sluice_request *r,
     double began = clock_seconds();
     if (r->generate.on_event)
         r->generate.on_event(r->generate.ctx, event);
-    spend(s, SPENT_CALLER, began);
+    spend(s, SPENT_ANSWER, began);
 }
 
 static void give_back(struct schedule *s, struct conversation *c)
@@ -129,7 +130,7 @@ static void finish(struct schedule *s, struct sluice_request *r, enum sluice_fin
     r->usage.prefill_s = read - began;
     r->usage.decode_s = now - read;
     generate_done(&r->generate, how, r->usage, error);
-    spend(s, SPENT_CALLER, now);
+    spend(s, SPENT_ANSWER, now);
     give_back(s, r->c);
     r->c = NULL;
     pthread_mutex_lock(&s->lock);
@@ -492,7 +493,7 @@ static void after_step(struct schedule *s)
         double began = clock_seconds();
         if (st == SLUICE_OK)
             st = next_token(s, r, &ended, &how, &err);
-        spend(s, SPENT_CALLER, began);
+        spend(s, SPENT_ANSWER, began);
         if (st == SLUICE_OK && !ended) {
             i++;
             continue;
