@@ -3,14 +3,13 @@
 
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "base/check.h"
 
 struct watched {
     bool used, busy;
-    ino_t inode;
+    uint64_t socket;
     time_t since; /* when it began to wait for a request */
 };
 
@@ -38,13 +37,10 @@ static time_t now(void)
     return t.tv_sec;
 }
 
-static bool inode_of(int fd, ino_t *inode)
+static bool socket_at(int fd, uint64_t *socket)
 {
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0 || !S_ISSOCK(st.st_mode))
-        return false;
-    *inode = st.st_ino;
-    return true;
+    socklen_t size = sizeof *socket;
+    return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_COOKIE, socket, &size) == 0;
 }
 
 static void pause_at_limit(struct connections *c)
@@ -65,10 +61,10 @@ static void on_tick(evutil_socket_t unused, short what, void *arg)
     int n = 0;
     for (size_t fd = 0; fd < c->room; fd++) {
         struct watched *w = &c->at[fd];
-        ino_t inode;
+        uint64_t socket;
         if (!w->used)
             continue;
-        if (!inode_of((int)fd, &inode) || inode != w->inode) {
+        if (!socket_at((int)fd, &socket) || socket != w->socket) {
             w->used = false;
             continue;
         }
@@ -139,12 +135,12 @@ static struct watched *watched_at(struct connections *c, int fd)
 static void arrived(evutil_socket_t unused, short what, void *arg)
 {
     struct arrival *a = arg;
-    ino_t inode;
+    uint64_t socket;
     int fd = bufferevent_getfd(a->bev);
-    struct watched *w = inode_of(fd, &inode) ? watched_at(a->c, fd) : NULL;
+    struct watched *w = socket_at(fd, &socket) ? watched_at(a->c, fd) : NULL;
     /* A request may have come before this. */
-    if (w && !(w->used && w->inode == inode))
-        *w = (struct watched){.used = true, .inode = inode, .since = now()};
+    if (w && !(w->used && w->socket == socket))
+        *w = (struct watched){.used = true, .socket = socket, .since = now()};
     bufferevent_decref(a->bev);
     free(a);
 }
@@ -166,10 +162,10 @@ void connections_add(struct connections *c, struct bufferevent *bev)
 
 static void mark(struct connections *c, int fd, bool busy)
 {
-    ino_t inode;
-    struct watched *w = inode_of(fd, &inode) ? watched_at(c, fd) : NULL;
+    uint64_t socket;
+    struct watched *w = socket_at(fd, &socket) ? watched_at(c, fd) : NULL;
     if (w)
-        *w = (struct watched){.used = true, .busy = busy, .inode = inode, .since = now()};
+        *w = (struct watched){.used = true, .busy = busy, .socket = socket, .since = now()};
 }
 
 void connections_busy(struct connections *c, int fd)

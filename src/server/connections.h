@@ -1,6 +1,6 @@
 /* server/connections.h - how many connections are open, and which of them take too long to bring a
- * request. evhttp shows neither, so sockets are watched by their descriptor and inode: a number
- * that is used again is told from the one before.
+ * request. evhttp shows neither, so sockets are watched by their descriptor and the kernel's
+ * cookie, which no two sockets share: a number that is used again is told from the one before.
  *
  * Threads: the loop's thread only. */
 #ifndef SLUICE_SERVER_CONNECTIONS_H
