@@ -238,60 +238,66 @@ def idle():
 
 
 def restart():
-    """A long conversation that grows turn by turn. Between two turns, or in the middle of one that is then asked for again, the server
-    is killed; or nothing happens, or the client leaves and comes back."""
-    async def break_off(server, body, then):
+    """One long conversation with two servers, turn by turn. Before each turn the second is killed and started again; in every other turn
+    the client breaks off in the middle first. Both give the same bytes, so each turn is the same request twice, and the two are compared."""
+    async def break_off(server, body):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         text = json.dumps(body).encode()
         writer.write(b"POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (CHAT.encode(), len(text)) + text)
         seen = b""
         while seen.count(b'"content": "') < 6 and (piece := await reader.read(65536)):
             seen += piece
-        then()
         writer.close()
 
-    seen = {}
-    with tempfile.TemporaryDirectory() as folder:
-        args = "--kv-dir", folder, "--ctx", "64K"
-        server = Server(*args).__enter__()
-        end = end_token(server)
+    def start(folder):
+        server = Server("--kv-dir", folder, "--ctx", "64K").__enter__()
+        server.ask_now(CHAT, chat("Warm up.", 2))
+        return server
+
+    def ask(server, body):
+        reply = server.ask_now(CHAT, body)
+        cached = reply.usage["prompt_tokens_details"]["cached_tokens"]
+        return reply, reply.times[0], reply.usage["prompt_tokens"] - cached
+
+    seen = {False: [], True: []}
+    with tempfile.TemporaryDirectory() as kept, tempfile.TemporaryDirectory() as lost:
+        warm, killed = start(kept), start(lost)
+        end = end_token(warm)
         talk = [{"role": "user", "content": " ".join(f"Item {i} is worth {i * 31 % 97}." for i in range(1500))}]
 
         def body_of(tokens):
             # Without an end, so that there is a middle to break off in.
             return {**chat("", tokens, logit_bias={str(end): -100}), "messages": talk}
 
-        def again():
-            nonlocal server
-            server.end(signal.SIGKILL)
-            server = Server(*args).__enter__()
-            server.ask_now(CHAT, chat("Warm up.", 2))
-
-        for i in range(49):
-            killed, middle = i % 2, i // 2 % 2
-            if middle:
-                asyncio.run(break_off(server, body_of(2000), lambda: None))
-            if killed:
-                again()
-            reply = server.ask_now(CHAT, body_of(60))
+        for i in range(31):
+            broken = i % 2 == 0
+            if i > 0 and broken:
+                asyncio.run(break_off(warm, body_of(2000)))
+                asyncio.run(break_off(killed, body_of(2000)))
             if i > 0:
-                new = reply.usage["prompt_tokens"] - reply.usage["prompt_tokens_details"]["cached_tokens"]
-                seen.setdefault((middle, killed), []).append((reply.times[0], new, reply.usage["prompt_tokens"]))
+                killed.end(signal.SIGKILL)
+                killed = start(lost)
+            reply, before, new = ask(warm, body_of(60))
+            again, after, new_again = ask(killed, body_of(60))
+            if again.text != reply.text:
+                sys.exit("load: a killed server answers otherwise")
+            if i > 0:
+                seen[broken].append((after / before, before, after, new, new_again, reply.usage["prompt_tokens"]))
             # What a tool might have said.
             words = " ".join(f"line {k} has {k * i % 89} words" for k in range(25))
             talk += [{"role": "assistant", "content": reply.text}, {"role": "user", "content": words}]
-        server.end(signal.SIGTERM)
-    # The least of twelve: other programs only add.
-    least = {key: min(times)[0] for key, times in seen.items()}
-    for (middle, killed), times in sorted(seen.items()):
-        what = "a turn that broke off, again" if middle else "the next turn"
-        name = "after SIGKILL" if killed else "warm"
-        report(f"restart: first token of {what}, some {median([t[2] for t in times])} tokens, {median([t[1] for t in times])} of them new, {name}",
-               1e3 * least[middle, killed], unit="ms")
-    report("restart: the next turn after SIGKILL to warm", least[0, 1] / least[0, 0], 1.15)
+        warm.end(signal.SIGTERM)
+        killed.end(signal.SIGTERM)
+    for broken, turns in seen.items():
+        what = "a turn that broke off, again" if broken else "the next turn"
+        _, before, after, new, new_again, tokens = (median(column) for column in zip(*turns))
+        report(f"restart: first token of {what}, some {tokens} tokens, {new} of them new, warm", 1e3 * before, unit="ms")
+        report(f"restart: first token of {what}, {new_again} tokens new, after SIGKILL", 1e3 * after, unit="ms")
+    report("restart: the next turn after SIGKILL to warm", median([turn[0] for turn in seen[False]]), 1.15)
     # What the turn had read when it broke off is in memory, but need not be on disk yet: it is read again, as if it were new.
-    report("restart: a turn that broke off, after SIGKILL, to a warm next turn", least[1, 1] / least[0, 0], 1.15)
-    report("restart: a turn that broke off, after SIGKILL, to the same with a client that left", least[1, 1] / least[1, 0])
+    report("restart: a turn that broke off, after SIGKILL, to the same with a client that left", median([turn[0] for turn in seen[True]]))
+    least = min(turn[1] for turn in seen[False])
+    report("restart: a turn that broke off, after SIGKILL, to a warm next turn", min(turn[2] for turn in seen[True]) / least, 1.15)
 
 
 if __name__ == "__main__":
