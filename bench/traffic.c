@@ -8,7 +8,7 @@
  * forked, is edited (its end is dropped), or becomes too long and begins anew with a summary; every
  * tenth turn a small request of its own asks for a title. Three conversations at a time are busy
  * for a while; a turn takes a minute, and the process is restarted every day.
- * usage: traffic [TURNS] [MEMORY IN MB]      10000 400: some 25 of the conversations */
+ * usage: traffic [TURNS] [MEMORY IN MB] [SEED]      10000 400 77: memory for some 25 conversations */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +39,7 @@ static struct {
     struct kvstore *store;
     struct kvstore_stats before;     /* of stores that were closed */
     struct talk talk[TALKS], title;
-    uint64_t draws, tokens_made, pages_filled;
+    uint64_t seed, draws, tokens_made, pages_filled;
     int64_t asked, cached, most_bytes;
 } w;
 
@@ -63,7 +63,7 @@ static void die(const char *what)
 
 static uint64_t draw(uint64_t below)
 {
-    return rng_u64(77, w.draws++) % below;
+    return rng_u64(w.seed, w.draws++) % below;
 }
 
 static void check(enum sluice_status st)
@@ -219,6 +219,7 @@ int main(int argc, char **argv)
 {
     long turns = argc > 1 ? strtol(argv[1], NULL, 10) : 10000;
     w.memory = (argc > 2 ? strtol(argv[2], NULL, 10) : 400) << 20;
+    w.seed = argc > 3 ? strtoull(argv[3], NULL, 10) : 77;
     struct shape s = {.n_layer = 3, .head_dim = 512, .rot_dim = 64, .window = 128,
                       .index_dim = 128, .ratio = {0, 4, 128}};
     struct pool *pool;
