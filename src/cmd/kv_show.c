@@ -93,6 +93,9 @@ static void print_line(struct show *w, const struct kvstore_state *k)
 static void print_whole(struct show *w, const struct kvstore_state *k)
 {
     const struct page_identity *i = &k->identity;
+    static const char *const numerics[] = {[NUMERICS_REF] = "ref",
+                                           [NUMERICS_CPU_WORDS] = "cpu, earlier",
+                                           [NUMERICS_CPU] = "cpu"};
     bool same = w->e && i->model == w->model;
     printf("id          %s\n", k->id);
     printf("tokens      %" PRId64 "\n", k->n);
@@ -103,7 +106,8 @@ static void print_whole(struct show *w, const struct kvstore_state *k)
     printf("model       %016" PRIx64 "%s%s\n", i->model, same ? ", " : "",
            same ? sluice_info(w->e)->name : "");
     printf("rows        %s\n", i->kv_format == 0 ? "exact" : i->kv_format == 1 ? "fp8" : "unknown");
-    printf("numerics    %s\n", i->numerics == 0 ? "ref" : i->numerics == 1 ? "cpu" : "unknown");
+    printf("numerics    %s\n",
+           i->numerics < sizeof numerics / sizeof *numerics ? numerics[i->numerics] : "unknown");
     if (!same)
         return;
     printf("\nbegins\n\n");

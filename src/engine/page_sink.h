@@ -28,11 +28,15 @@ struct page_key {
     uint64_t low, high;
 };
 
+/* A new number whenever a backend gives other bits: what an earlier one kept is not gone on from.
+ * CPU_WORDS: before activations of IQ2_XXS and Q2_K were bytes. */
+enum numerics { NUMERICS_REF, NUMERICS_CPU_WORDS, NUMERICS_CPU };
+
 /* Everything that must agree before bytes may be used again. */
 struct page_identity {
     uint64_t model;              /* of the file's contents (formats/gguf.h) */
     uint32_t kv_format;          /* 0 exact, 1 fp8 */
-    uint32_t numerics;           /* of the backend: 0 ref, 1 cpu; results differ between them */
+    uint32_t numerics;           /* of the backend; enum numerics */
     uint64_t page_bytes, fixed_bytes;
 };
 

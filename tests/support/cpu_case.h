@@ -194,4 +194,17 @@ static inline double case_distance(const float *a, const float *b, int64_t n)
     return sqrt(diff / (len > 0 ? len : 1));
 }
 
+/* Relative distances that products may have from the reference's, from rounding activations.
+ * Experts round twice, and random weights give gates of some hundreds, where a relative error is a
+ * large one of what is between closed and open; BYTE_EXPERTS_ERROR where activations are bytes. */
+#define FLOAT_ERROR 2e-5
+#define EXPERTS_ERROR 1e-2
+#define BYTE_EXPERTS_ERROR 1.5e-2
+
+static inline double case_error(enum quant_type type)
+{
+    enum act_kind kind = act_kind(type);
+    return kind == ACT_NONE ? FLOAT_ERROR : kind == ACT_256_BYTE ? 1e-2 : 2e-3;
+}
+
 #endif

@@ -2,9 +2,6 @@
  * machine. Outputs begin as NaN, so that an element that is not written shows. */
 #include "support/cpu_case.h"
 
-/* Relative distance that products of quantised weights may have, from rounding activations. */
-#define QUANT_ERROR 2e-3
-#define FLOAT_ERROR 2e-5
 
 static struct backend ref, cpu;
 static const char *isa;
@@ -38,7 +35,7 @@ static void matmul_case(enum quant_type type, int64_t n_in, int64_t n_out, int n
         a.y[j] = y[1][j];
     }
     BOTH(matmul, &r, &a);
-    double limit = act_block(type) && !exact ? QUANT_ERROR : FLOAT_ERROR;
+    double limit = exact ? FLOAT_ERROR : case_error(type);
     double d = case_distance(y[1][0], y[0][0], n * n_out);
     worst[type] = d > worst[type] && !exact ? d : worst[type];
     close_to(y[1][0], y[0][0], n * n_out, limit, quant_info(type)->name);
@@ -75,7 +72,7 @@ static void grouped_matmul(void)
                 y[k] = case_poison(n * 63);
             struct grouped_matmul_args r = {n, w, x, y[0]}, a = {n, w, x, y[1]};
             BOTH(grouped_matmul, &r, &a);
-            close_to(y[1], y[0], n * 63, QUANT_ERROR, "grouped matmul");
+            close_to(y[1], y[0], n * 63, case_error(case_types[t]), "grouped matmul");
             free(x);
             free(y[0]);
             free(y[1]);
@@ -208,7 +205,7 @@ static void experts_case(enum quant_type gate, enum quant_type down, enum quant_
         a.table.slot = slot;
     }
     BOTH(experts, &r, &a);
-    close_to(y[1], y[0], n * dim, 3 * QUANT_ERROR, "experts");
+    close_to(y[1], y[0], n * dim, EXPERTS_ERROR, "experts");
     free(y[0]);
     free(y[1]);
     free(x);

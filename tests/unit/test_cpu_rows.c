@@ -3,12 +3,6 @@
  * each case once; every instruction set of this machine is compared with it. */
 #include "support/cpu_case.h"
 
-/* From rounding activations. Experts round twice, and random weights of Q6_K and IQ4_XS give gates
- * of some hundreds, where a relative error is a large one of what is between closed and open. */
-#define QUANT_ERROR 2e-3
-#define EXPERTS_ERROR 1e-2
-#define FLOAT_ERROR 2e-5
-
 static const int row_counts[] = {1, 31, 32, 33, 64, 128, 129};
 #define ROW_COUNTS (int)(sizeof(row_counts) / sizeof(row_counts[0]))
 #define MOST_ROWS 129
@@ -71,7 +65,7 @@ static void products(void)
     for (int t = 0; t < CASE_TYPES; t++) {
         enum quant_type type = case_types[t];
         int64_t n_in = act_block(type) == 0 ? 77 : 256;
-        double limit = act_block(type) ? QUANT_ERROR : FLOAT_ERROR;
+        double limit = case_error(type);
         struct weight w = case_weight(type, n_in, OUT, 1), g = case_weight(type, n_in, OUT, GROUPS);
         float *x = case_floats(MOST_ROWS * GROUPS * n_in, 1);
         for (int k = 0; k < ROW_COUNTS; k++) {
@@ -144,7 +138,9 @@ static void experts_of(enum quant_type up, enum quant_type down)
     };
     char what[64];
     snprintf(what, sizeof(what), "experts %s, %s", quant_info(up)->name, quant_info(down)->name);
-    struct trial t = {run_experts, &a, ROWS * DIM, NULL, EXPERTS_ERROR};
+    bool bytes = act_kind(up) == ACT_256_BYTE;
+    struct trial t = {run_experts, &a, ROWS * DIM, NULL,
+                      bytes ? BYTE_EXPERTS_ERROR : EXPERTS_ERROR};
     try_all(&t, what, ROWS);
     free(x);
     free(weights);

@@ -1,8 +1,47 @@
-/* The leaves with AVX-512 (F, BW, VL, DQ, VNNI). A sum of products of two words in one instruction
- * (vpdpwssd) halves the work of the quantised products; the other formats unpack as with AVX2. */
+/* The leaves with AVX-512 (F, BW, VL, DQ, VNNI, VBMI, GFNI). Products of quantised weights are sums
+ * of four products of bytes in one instruction (vpdpbusd) for the formats of bytes_avx512.h, of two
+ * products of words (vpdpwssd) for the others, which unpack as with AVX2. */
 #include "ops/avx2/leaf_avx2.h"
 #include "ops/avx2/elem_avx2.h"
-#include "ops/avx512/expand_avx512.h"
+#include "ops/avx512/bytes_avx512.h"
+
+/* ---- activations ---- */
+
+/* A block of 256 as struct act_bytes, and the sums of 16 of its values. */
+static void quantise_256(const float *x, struct act_bytes *to, int16_t *sum16, float *d)
+{
+    const __m512i pairs = _mm512_setr_epi64(0, 1, 2, 3, 8, 9, 10, 11);
+    _Alignas(64) int16_t q[256];
+    int times[8];
+    __m512i half[8], v[4], w[4];
+    quantise_bytes(x, q, times, d);
+    for (int k = 0; k < 8; k++)
+        half[k] = _mm512_castsi256_si512(_mm512_cvtepi16_epi8(_mm512_load_si512(q + 32 * k)));
+    for (int k = 0; k < 4; k++)
+        v[k] = _mm512_permutex2var_epi64(half[k], pairs, half[4 + k]);
+    eights_of_halves(v, w);
+    for (int k = 0; k < 4; k++)
+        _mm512_storeu_si512(to->q + 64 * k, w[k]);
+    for (int k = 0; k < 16; k++) {
+        int sum = 0;
+        for (int j = 0; j < 16; j++)
+            sum += q[16 * k + j];
+        sum16[k] = (int16_t)(sum * times[k / 2]);
+        to->times[k] = times[k / 2];
+        to->bias[k / 2] = (k % 2 ? to->bias[k / 2] : 0) - 128 * sum;
+    }
+}
+
+static void avx512_quantise(const float *x, int64_t n, enum act_kind kind, const struct act *to)
+{
+    if (kind != ACT_256_BYTE) {
+        elem_quantise(x, n, kind, to);
+        return;
+    }
+    for (int64_t b = 0; b < n / 256; b++)
+        quantise_256(x + b * 256, (struct act_bytes *)(void *)(to->q + b * 256),
+                     to->sum16 + b * 16, to->d + b);
+}
 
 /* ---- quantised rows, one at a time ---- */
 
@@ -54,6 +93,44 @@ static inline __m512i dot_words(const __m512i *w, const int16_t *q)
     return _mm512_add_epi32(s0, s1);
 }
 
+/* Products of w[4] with 256 bytes of a batch row, in 16 sums that begin with `first`. */
+static inline __m512i dot_bytes(const __m512i *w, const int8_t *x, __m512i first)
+{
+    __m512i s0 = _mm512_dpbusd_epi32(first, w[0], _mm512_loadu_si512(x));
+    __m512i s1 = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w[1], _mm512_loadu_si512(x + 64));
+    s0 = _mm512_dpbusd_epi32(s0, w[2], _mm512_loadu_si512(x + 128));
+    s1 = _mm512_dpbusd_epi32(s1, w[3], _mm512_loadu_si512(x + 192));
+    return _mm512_add_epi32(s0, s1);
+}
+
+/* A block of 256 in registers, and its products with block b of a batch row, in 16 sums. */
+struct whole {
+    __m512i w[8], scale;
+};
+
+static inline __attribute__((always_inline)) void
+whole_load(enum quant_type type, const uint8_t *src, struct whole *v, struct unit *u)
+{
+    if (byte_kind(type) == BYTES_NONE)
+        expand_256(type, src, v->w, u);
+    else
+        bytes_256(type, src, v->w, &v->scale, u);
+}
+
+static inline __attribute__((always_inline)) __m512i
+whole_dot(enum quant_type type, const struct whole *v, const struct act *x, int64_t b)
+{
+    if (byte_kind(type) == BYTES_NONE)
+        return dot_words(v->w, x->q + b * 256);
+    const struct act_bytes *a = act_bytes(x, b);
+    __m512i first = _mm512_setzero_si512(), times = _mm512_loadu_si512(a->times);
+    if (byte_kind(type) == BYTES_SCALED) {
+        first = _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)a->bias));
+        times = _mm512_mullo_epi32(times, v->scale);
+    }
+    return _mm512_mullo_epi32(dot_bytes(v->w, a->q, first), times);
+}
+
 static inline __attribute__((always_inline)) float row_256(enum quant_type type, uint32_t bytes,
                                                            const uint8_t *row, int64_t n,
                                                            const struct act *x)
@@ -68,9 +145,9 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
             v[k] = m[k] = _mm256_setzero_si256();
         for (int k = 0; k < blocks; k++) {
             struct unit u;
-            __m512i w[8];
-            expand_256(type, row + (b + k) * bytes, w, &u);
-            v[k] = halves(dot_words(w, x->q + (b + k) * 256));
+            struct whole w;
+            whole_load(type, row + (b + k) * bytes, &w, &u);
+            v[k] = halves(whole_dot(type, &w, x, b + k));
             d[k] = u.d[0];
             if (has_min) {
                 __m256i s = _mm256_loadu_si256((const __m256i *)(x->sum16 + (b + k) * 16));
@@ -129,11 +206,11 @@ group_products(enum quant_type type, const uint8_t *src, const struct act *x, in
     uint32_t bytes = quant_info(type)->block_bytes;
     for (int k = 0; k < g->n; k++) {
         struct unit u;
-        __m512i w[8];
-        expand_256(type, src + (uint64_t)k * bytes, w, &u);
+        struct whole w;
+        whole_load(type, src + (uint64_t)k * bytes, &w, &u);
         g->d[k] = u.d[0];
         for (int i = 0; i < n_x; i++)
-            g->v[i][k] = dot_words(w, x[i].q + (b + k) * 256);
+            g->v[i][k] = whole_dot(type, &w, &x[i], b + k);
         if (!type_has_min(type))
             continue;
         __m256i least = half_words(u.m);
@@ -235,8 +312,9 @@ rows_32(enum quant_type type, const struct qrows *w, int n_rows, const struct ac
 
 /* ---- quantised rows, a tile of them against several activation rows ---- */
 
-/* 16 registers of 16 pairs of words, one a row, to 16 of 16 rows, one a pair. */
-static inline void transpose16(const __m512i *r, int16_t *to)
+/* 16 registers of 16 pairs of words, one a row, to 16 of 16 rows, one a pair: those of pairs 0 and
+ * 1 side by side, those of 2 and 3 `step` words after them, and so on. */
+static inline void transpose16_to(const __m512i *r, int16_t *to, int step)
 {
     __m512i a[16], b[16];
 #pragma GCC unroll 8
@@ -254,15 +332,63 @@ static inline void transpose16(const __m512i *r, int16_t *to)
     /* b[4 * g + c] has in lane l the rows 4 * g .. 4 * g + 3 of pair 4 * l + c */
 #pragma GCC unroll 4
     for (int c = 0; c < 4; c++) {
+        int16_t *at = to + c / 2 * step + c % 2 * 32;
         __m512i p = _mm512_shuffle_i64x2(b[c], b[4 + c], 0x44);
         __m512i q = _mm512_shuffle_i64x2(b[8 + c], b[12 + c], 0x44);
         __m512i s = _mm512_shuffle_i64x2(b[c], b[4 + c], 0xee);
         __m512i t = _mm512_shuffle_i64x2(b[8 + c], b[12 + c], 0xee);
-        _mm512_storeu_si512(to + 32 * c, _mm512_shuffle_i64x2(p, q, 0x88));
-        _mm512_storeu_si512(to + 32 * (4 + c), _mm512_shuffle_i64x2(p, q, 0xdd));
-        _mm512_storeu_si512(to + 32 * (8 + c), _mm512_shuffle_i64x2(s, t, 0x88));
-        _mm512_storeu_si512(to + 32 * (12 + c), _mm512_shuffle_i64x2(s, t, 0xdd));
+        _mm512_storeu_si512(at, _mm512_shuffle_i64x2(p, q, 0x88));
+        _mm512_storeu_si512(at + 2 * step, _mm512_shuffle_i64x2(p, q, 0xdd));
+        _mm512_storeu_si512(at + 4 * step, _mm512_shuffle_i64x2(s, t, 0x88));
+        _mm512_storeu_si512(at + 6 * step, _mm512_shuffle_i64x2(s, t, 0xdd));
     }
+}
+
+static inline void transpose16(const __m512i *r, int16_t *to)
+{
+    transpose16_to(r, to, 64);
+}
+
+static void put_minima(const __m512i *least, const struct tile *t, int64_t to)
+{
+    int16_t pairs[32 * TILE_ROWS];
+    transpose16(least, pairs);
+    memcpy(t->m + to / 16 * TILE_ROWS, pairs, sizeof(pairs) / 2);
+}
+
+/* 256 values of a tile of bytes: [64][TILE_ROWS][4], then the scales [16][TILE_ROWS] of each 32 of
+ * them, twice. */
+#define TILE_SCALES (256 * TILE_ROWS)
+
+/* A block of all rows, of which the value `at` is the first, to the value `to` of the tile. */
+static inline __attribute__((always_inline)) void
+unpack_bytes_256(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
+                 const struct tile *t, int64_t to)
+{
+    const uint8_t *src = w->data + (uint64_t)(at / 256) * quant_info(type)->block_bytes;
+    __m512i r[4][TILE_ROWS], sub[TILE_ROWS], least[TILE_ROWS];
+    for (int i = 0; i < TILE_ROWS; i++) {
+        struct unit u = {.d = {0}};
+        __m512i v[4] = {0};
+        sub[i] = _mm512_setzero_si512();
+        if (i < n_rows)
+            bytes_256(type, src + (uint64_t)i * w->row_bytes, v, &sub[i], &u);
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++)
+            r[k][i] = v[k];
+        t->d[to / 256 * TILE_ROWS + i] = u.d[0];
+        if (type_has_min(type)) {
+            least[i] = _mm512_castsi256_si512(half_words(u.m));
+            t->dmin[to / 256 * TILE_ROWS + i] = u.dmin;
+        }
+    }
+    int16_t *unit = t->w + to * TILE_ROWS;
+    for (int k = 0; k < 4; k++)
+        transpose16_to(r[k], unit + k * 64, 256);
+    if (byte_kind(type) == BYTES_SCALED)
+        transpose16(sub, unit + TILE_SCALES / 2);
+    if (type_has_min(type))
+        put_minima(least, t, to);
 }
 
 /* Up to 256 values of all rows, from the value `at` on, to the value `to` of the tile. */
@@ -297,17 +423,17 @@ unpack_256(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
     }
     for (int j = 0; j < words; j++)
         transpose16(r[j], t->w + (to + 32 * j) * TILE_ROWS);
-    if (type_has_min(type)) {
-        int16_t pairs[32 * TILE_ROWS];
-        transpose16(least, pairs);
-        memcpy(t->m + to / 16 * TILE_ROWS, pairs, sizeof(pairs) / 2);
-    }
+    if (type_has_min(type))
+        put_minima(least, t, to);
 }
 
 #define UNPACK(type)                                                                               \
     case type:                                                                                     \
         for (int64_t to = 0; to < t->n; to += 256)                                                 \
-            unpack_256(type, w, n_rows, from + to, t, to);                                         \
+            if (byte_kind(type) == BYTES_NONE)                                                     \
+                unpack_256(type, w, n_rows, from + to, t, to);                                     \
+            else                                                                                   \
+                unpack_bytes_256(type, w, n_rows, from + to, t, to);                               \
         return
 
 /* t->n values of the rows, from the value `from` on. */
@@ -385,24 +511,90 @@ scale_add(const __m512i *acc, const float *dw, const float *const *dx, int n, fl
     }
 }
 
+static inline __m512i four_of(const int8_t *x)
+{
+    int32_t four;
+    memcpy(&four, x, 4);
+    return _mm512_set1_epi32(four);
+}
+
+/* acc[i] = the products of 32 values of 16 weight rows, number `sub` of the block at w, with those
+ * of n batch rows. Few batch rows have two sums each, as in pairs_dot. */
+static inline __attribute__((always_inline)) void
+bytes_32(enum byte_kind kind, const uint8_t *w, const struct act_bytes *const *x, int n, int sub,
+         __m512i *acc)
+{
+    __m512i s[2][TILE_BATCH];
+    int sums = n <= TILE_BATCH / 2 ? 2 : 1;
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++) {
+        s[0][i] = kind == BYTES_SCALED ? _mm512_set1_epi32(x[i]->bias[sub])
+                                           : _mm512_setzero_si512();
+        s[1][i] = _mm512_setzero_si512();
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; k++) {
+        __m512i v = _mm512_loadu_si512(w + (8 * sub + k) * TILE_ROWS * 4);
+        __m512i *to = s[k % sums];
+#pragma GCC unroll 8
+        for (int i = 0; i < n; i++)
+            to[i] = _mm512_dpbusd_epi32(to[i], v,
+                                        four_of(x[i]->q + 64 * (k / 2) + 8 * sub + 4 * (k % 2)));
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++)
+        acc[i] = sums == 2 ? _mm512_add_epi32(s[0][i], s[1][i]) : s[0][i];
+}
+
+/* acc[i] = the products of a block of 16 weight rows with those of n batch rows. */
+static inline __attribute__((always_inline)) void
+bytes_dot(enum byte_kind kind, const int16_t *unit, const struct act_bytes *const *x, int n,
+          __m512i *acc)
+{
+    const uint8_t *w = (const uint8_t *)(const void *)unit;
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++)
+        acc[i] = _mm512_setzero_si512();
+    for (int sub = 0; sub < 8; sub++) {
+        __m512i part[TILE_BATCH], scale = _mm512_setzero_si512();
+        if (kind == BYTES_SCALED)
+            scale = _mm512_loadu_si512(w + TILE_SCALES + 2 * sub * TILE_ROWS * 4);
+        bytes_32(kind, w, x, n, sub, part);
+#pragma GCC unroll 8
+        for (int i = 0; i < n; i++) {
+            __m512i times = _mm512_set1_epi32(x[i]->times[2 * sub]);
+            if (kind == BYTES_SCALED)
+                part[i] = _mm512_mullo_epi32(part[i], scale);
+            acc[i] = _mm512_add_epi32(acc[i], _mm512_mullo_epi32(part[i], times));
+        }
+    }
+}
+
 /* Partial sums of TILE_BATCH batch rows with 16 weight rows. */
 typedef float parts[8][TILE_BATCH * TILE_ROWS];
 
 /* Adds the products of the tile, whose first value is value `from` of the rows. */
 static inline __attribute__((always_inline)) void
-tile_add_n(const struct tile *t, int64_t from, const struct act *x, int n, int block, parts part)
+tile_add_n(const struct tile *t, int64_t from, const struct act *x, int n, enum byte_kind kind,
+           parts part)
 {
     __m512i acc[TILE_BATCH];
     const int16_t *q[TILE_BATCH];
+    const struct act_bytes *bytes[TILE_BATCH];
+    int block = kind == BYTES_NONE ? t->block : 256;
     const float *dx[TILE_BATCH];
     for (int64_t b = 0; b < t->n / block; b++) {
         int64_t at = from / block + b;
 #pragma GCC unroll 16
         for (int i = 0; i < n; i++) {
             q[i] = x[i].q + at * block;
+            bytes[i] = act_bytes(&x[i], at);
             dx[i] = x[i].d + at;
         }
-        pairs_dot(t->w + b * block * TILE_ROWS, q, n, block / 2, acc);
+        if (kind == BYTES_NONE)
+            pairs_dot(t->w + b * block * TILE_ROWS, q, n, block / 2, acc);
+        else
+            bytes_dot(kind, t->w + b * 256 * TILE_ROWS, bytes, n, acc);
         scale_add(acc, t->d + b * TILE_ROWS, dx, n, part[at % 8]);
         if (block == 32 || !t->has_min)
             continue;
@@ -414,12 +606,25 @@ tile_add_n(const struct tile *t, int64_t from, const struct act *x, int n, int b
     }
 }
 
+static inline __attribute__((always_inline)) void
+tile_add_kind(const struct tile *t, int64_t from, const struct act *x, int n, parts part)
+{
+    switch (byte_kind(t->type)) {
+    case BYTES_NONE:
+        tile_add_n(t, from, x, n, BYTES_NONE, part);
+        return;
+    case BYTES_WHOLE:
+        tile_add_n(t, from, x, n, BYTES_WHOLE, part);
+        return;
+    case BYTES_SCALED:
+        tile_add_n(t, from, x, n, BYTES_SCALED, part);
+        return;
+    }
+}
+
 #define TILE_ADD(n)                                                                                \
     case n:                                                                                        \
-        if (t->block == 32)                                                                        \
-            tile_add_n(t, from, x, n, 32, part);                                                   \
-        else                                                                                       \
-            tile_add_n(t, from, x, n, 256, part);                                                  \
+        tile_add_kind(t, from, x, n, part);                                                        \
         return
 
 static void tile_add(const struct tile *t, int64_t from, const struct act *x, int n, parts part)
@@ -463,7 +668,8 @@ static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *
     _Alignas(64) parts part[(ROW_BATCH + TILE_BATCH - 1) / TILE_BATCH];
     _Alignas(64) int16_t values[256 * TILE_ROWS], least[16 * TILE_ROWS];
     float d[8 * TILE_ROWS], dmin[TILE_ROWS];
-    struct tile t = {.w = values, .m = least, .d = d, .dmin = dmin, .block = act_block(w->type),
+    struct tile t = {.w = values, .m = least, .d = d, .dmin = dmin, .type = w->type,
+                     .block = act_block(w->type),
                      .has_min = type_has_min(w->type)};
     memset(part, 0, sizeof(part));
     for (int64_t at = 0; at < w->n; at += 256) {
@@ -711,7 +917,7 @@ static void avx512_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64
 
 const struct leaves leaves_avx512 = {
     .name = "avx512",
-    .quantise = elem_quantise,
+    .quantise = avx512_quantise,
     .row_dot = avx512_row_dot,
     .direct = 2 * ROW_BATCH,
     .tile_unpack = avx512_tile_unpack,

@@ -3,7 +3,7 @@
  * The ops are written once over a table of leaves (leaf.h); one table per instruction set. Scratch
  * is laid out by plan():
  *
- *   | worker 0 | worker 1 | ... | act 32 | act 256 | inner act | inner | expert out | mix | score |
+ *   | worker 0 | worker 1 | ... | acts, by kind | inner act | inner | expert out | mix | score |
  *
  *   worker: tile, rows of float32 weights, results of a tile, then what the op at hand needs.
  *
@@ -35,7 +35,7 @@ struct cpu_ctx {
     uint8_t *scratch;              /* owned */
     size_t worker_bytes;
     int64_t max_act;               /* values of the widest activation row */
-    uint8_t *act[2];               /* [max_rows] rows in blocks of 32, of 256 */
+    uint8_t *act[ACT_KINDS];       /* [max_rows] rows; of ACT_NONE none */
     size_t act_stride;
     uint8_t *inner_act;            /* [max_rows * (K + 1)] */
     size_t inner_stride;
@@ -67,21 +67,25 @@ void cpu_parallel(struct cpu_ctx *ctx, int64_t n, int64_t least, pool_fn fn, voi
 /* ---- matmul_cpu.c ---- */
 
 size_t cpu_act_bytes(int64_t n);
-/* Quantises rows of n values. */
-void cpu_quantise(struct cpu_ctx *ctx, const float *x, int64_t x_stride, int64_t n_rows, int64_t n,
-                  int block);
-/* The values [offset, ...) of row i of an area of rows of n values. */
-struct act cpu_act(const uint8_t *area, size_t stride, int64_t i, int64_t n, int64_t offset,
-                   int block);
+/* Rows of n values, of which each `part` is an operand of its own. */
+struct float_rows {
+    const float *x;
+    int64_t stride, n_rows, n, part;
+};
+void cpu_quantise(struct cpu_ctx *ctx, const struct float_rows *rows, enum act_kind kind);
+/* The values [offset, ...) of row i of an area of rows of n values; the offset begins a part. */
+struct act cpu_act(uint8_t *area, size_t stride, int64_t i, int64_t n, int64_t offset,
+                   enum act_kind kind);
 
 /* The batch rows that meet a weight. */
 struct operand {
     int64_t n;
     const int32_t *pick;           /* row of the i-th is pick[i] / pick_div; NULL: i */
     int32_t pick_div;
+    int64_t first;                 /* added to the row */
     const float *x;                /* float32 rows */
     int64_t x_stride;
-    const uint8_t *act[2];         /* quantised rows in blocks of 32, of 256 */
+    uint8_t *const *act;           /* [ACT_KINDS] quantised rows */
     size_t act_stride;
     int64_t width, offset;         /* values of a whole row; where the operand begins in it */
     bool exact;                    /* float32 activations whatever the weight */

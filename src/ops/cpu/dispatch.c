@@ -116,7 +116,7 @@ static void carve_all(struct cpu_ctx *ctx, struct carve *c)
     size_t rows = (size_t)l->max_rows, streams = (size_t)l->streams;
     size_t slots = rows * ((size_t)l->n_used + 1);
     carve(c, (size_t)pool_threads(ctx->pool), ctx->worker_bytes);
-    for (int k = 0; k < 2; k++)
+    for (int k = ACT_NONE + 1; k < ACT_KINDS; k++)
         ctx->act[k] = carve(c, rows, ctx->act_stride);
     ctx->inner_act = carve(c, slots, ctx->inner_stride);
     ctx->inner = carve(c, slots * (size_t)l->inner, sizeof(float));

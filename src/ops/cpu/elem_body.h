@@ -15,31 +15,81 @@
 #define ROUND_MAGIC 12582912.0f
 #define ROUND_MAGIC_BITS 0x4b400000
 
-static inline void quantise_block(const float *restrict x, int block, int16_t *restrict q, float *d)
+/* The bits of the largest |x|. */
+static inline uint32_t most_bits(const float *restrict x, int n)
 {
     uint32_t max = 0;
-    for (int j = 0; j < block; j++) {
+    for (int j = 0; j < n; j++) {
         uint32_t a = f32_bits(x[j]) & 0x7fffffff;
         max = a > max ? a : max;
     }
-    float amax = f32_from_bits(max);
-    bool usable = max < 0x7f800000 && amax > 1e-30f;
-    float inv = usable ? (float)ACT_MAX / amax : 0.0f;
-    for (int j = 0; j < block; j++) {
-        float t = (usable ? x[j] : 0.0f) * inv + ROUND_MAGIC;
-        q[j] = (int16_t)((int32_t)f32_bits(t) - ROUND_MAGIC_BITS);
-    }
-    *d = usable ? amax / (float)ACT_MAX : max < 0x7f800000 ? 0.0f : NAN;
+    return max;
 }
 
-static inline void elem_quantise(const float *x, int64_t n, int block, int16_t *q, int16_t *sum16,
-                          float *d)
+/* q = round(x * inv) */
+static inline void round_all(const float *restrict x, int n, float inv, int16_t *restrict q)
 {
-    for (int64_t b = 0; b < n / block; b++) {
-        if (block == 32)
-            quantise_block(x + b * 32, 32, q + b * 32, d + b);
-        else
-            quantise_block(x + b * 256, 256, q + b * 256, d + b);
+    for (int j = 0; j < n; j++) {
+        float t = x[j] * inv + ROUND_MAGIC;
+        q[j] = (int16_t)((int32_t)f32_bits(t) - ROUND_MAGIC_BITS);
+    }
+}
+
+/* A block's scale; *inv: its inverse, 0 where the block becomes zeros. */
+static inline float block_scale(uint32_t max, float *inv)
+{
+    float amax = f32_from_bits(max);
+    bool usable = max < 0x7f800000 && amax > 1e-30f;
+    *inv = usable ? (float)ACT_MAX / amax : 0.0f;
+    return usable ? amax / (float)ACT_MAX : max < 0x7f800000 ? 0.0f : NAN;
+}
+
+static inline void quantise_block(const float *restrict x, int block, int16_t *restrict q, float *d)
+{
+    float inv;
+    *d = block_scale(most_bits(x, block), &inv);
+    if (inv > 0)
+        round_all(x, block, inv, q);
+    else
+        memset(q, 0, (size_t)block * sizeof(*q));
+}
+
+/* 256 values; those of number k of the 32 are q times times[k]. */
+static inline void quantise_bytes(const float *restrict x, int16_t *restrict q, int *times,
+                                  float *d)
+{
+    uint32_t max[8], most = 0;
+    float inv;
+    for (int k = 0; k < 8; k++) {
+        max[k] = most_bits(x + 32 * k, 32);
+        most = max[k] > most ? max[k] : most;
+        times[k] = 1;
+    }
+    *d = block_scale(most, &inv);
+    memset(q, 0, 256 * sizeof(*q));
+    for (int k = 0; inv > 0 && k < 8; k++) {
+        float need = f32_from_bits(max[k]) * inv / 127.0f;
+        times[k] = need > 1 ? (int)ceilf(need) : 1;
+        times[k] = times[k] < 8 ? times[k] : 8;
+        round_all(x + 32 * k, 32, inv / (float)times[k], q + 32 * k);
+    }
+}
+
+static inline void elem_quantise(const float *x, int64_t n, enum act_kind kind,
+                                 const struct act *to)
+{
+    int16_t *q = to->q, *sum16 = to->sum16;
+    int times[8];
+    for (int64_t at = 0; at < n; at += act_kind_block(kind)) {
+        if (kind == ACT_32) {
+            quantise_block(x + at, 32, q + at, to->d + at / 32);
+        } else if (kind == ACT_256) {
+            quantise_block(x + at, 256, q + at, to->d + at / 256);
+        } else {
+            quantise_bytes(x + at, q + at, times, to->d + at / 256);
+            for (int j = 0; j < 256; j++)
+                q[at + j] = (int16_t)(q[at + j] * times[j / 32]);
+        }
     }
     for (int64_t g = 0; g < n / 16; g++) {
         int sum = 0;

@@ -12,6 +12,7 @@ struct experts_job {
     const struct experts_args *a;
     int32_t n_used_experts, slots;
     int64_t tiles;                 /* of one expert in the loop at hand */
+    uint8_t *inner_act[ACT_KINDS]; /* the same area for all: a row has one kind */
 };
 
 struct expert {
@@ -83,7 +84,7 @@ static struct operand rows_of(const struct experts_job *job, int32_t e)
     return (struct operand){
         .n = ctx->expert_first[e + 1] - first, .pick = ctx->expert_slot + first,
         .pick_div = job->slots, .x = job->a->x, .x_stride = job->a->table.n_in,
-        .act = {ctx->act[0], ctx->act[1]}, .act_stride = ctx->act_stride,
+        .act = ctx->act, .act_stride = ctx->act_stride,
         .width = job->a->table.n_in,
     };
 }
@@ -130,7 +131,7 @@ static void down_items(void *arg, int64_t first, int64_t last, int worker)
         in.pick_div = 1;
         in.x = ctx->inner;
         in.x_stride = in.width = x.down.n_in;
-        in.act[0] = in.act[1] = ctx->inner_act;
+        in.act = job->inner_act;
         in.act_stride = ctx->inner_stride;
         cpu_tile(ctx, worker, &x.down, row, &in, out);
         for (int64_t i = 0; i < in.n; i++)
@@ -146,12 +147,12 @@ static void quantise_inner(void *arg, int64_t first, int64_t last, int worker)
     int64_t inner = job->a->table.n_inner;
     for (int64_t at = first; at < last; at++) {
         bool shared = at % job->slots == job->a->n_used;
-        int block = act_block(shared ? job->a->shared_down.type : job->a->table.down_type);
-        if (block == 0)
+        enum act_kind kind =
+            act_kind(shared ? job->a->shared_down.type : job->a->table.down_type);
+        if (kind == ACT_NONE)
             continue;
-        struct act to = cpu_act(ctx->inner_act, ctx->inner_stride, at, inner, 0, block);
-        ctx->leaf->quantise(ctx->inner + at * inner, inner, block, (int16_t *)to.q,
-                            (int16_t *)to.sum16, (float *)to.d);
+        struct act to = cpu_act(ctx->inner_act, ctx->inner_stride, at, inner, 0, kind);
+        ctx->leaf->quantise(ctx->inner + at * inner, inner, kind, &to);
     }
 }
 
@@ -170,15 +171,13 @@ static void sum_slots(void *arg, int64_t first, int64_t last, int worker)
 static void quantise_input(struct experts_job *job)
 {
     const struct experts_args *a = job->a;
-    int block[4] = {act_block(a->table.gate_type), act_block(a->table.up_type),
-                    act_block(a->shared_gate.type), act_block(a->shared_up.type)};
-    bool need[2] = {false, false};
-    for (int k = 0; k < 4; k++)
-        if (block[k])
-            need[block[k] == 256] = true;
-    for (int k = 0; k < 2; k++)
+    bool need[ACT_KINDS] = {false};
+    need[act_kind(a->table.gate_type)] = need[act_kind(a->table.up_type)] = true;
+    need[act_kind(a->shared_gate.type)] = need[act_kind(a->shared_up.type)] = true;
+    struct float_rows rows = {a->x, a->table.n_in, a->n, a->table.n_in, a->table.n_in};
+    for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++)
         if (need[k])
-            cpu_quantise(job->ctx, a->x, a->table.n_in, a->n, a->table.n_in, k ? 256 : 32);
+            cpu_quantise(job->ctx, &rows, k);
 }
 
 void cpu_experts(void *ctx, const struct experts_args *a)
@@ -186,6 +185,8 @@ void cpu_experts(void *ctx, const struct experts_args *a)
     struct experts_job job = {.ctx = ctx, .a = a, .slots = a->n_used + 1};
     int64_t n_slots = (int64_t)a->n * job.slots;
     SLUICE_ASSERT(job.slots <= MAX_SLOTS && a->n <= job.ctx->limits.max_rows);
+    for (int k = 0; k < ACT_KINDS; k++)
+        job.inner_act[k] = job.ctx->inner_act;
     sort_slots(&job);
     quantise_input(&job);
     job.tiles = (a->table.n_inner + TILE_ROWS - 1) / TILE_ROWS;

@@ -12,7 +12,8 @@
  *   - everything else is element-wise, without contraction of a multiplication and an addition.
  *
  * Activations meet quantised weights as int16 in -1016..1016 (ACT_MAX) times one float a block:
- * blocks of 32 for the formats of 32, blocks of 256 for the formats of 256 values. A weight of any
+ * blocks of 32 for the formats of 32, blocks of 256 for the formats of 256 values. For some formats
+ * (act_kind) each 32 of them are a byte times an integer of 1..8. A weight of any
  * such format is an int16 (scale and value of its sub-block multiplied out) times one float d a
  * block, less a minimum (an int16 for 16 values) times dmin. */
 #ifndef SLUICE_OPS_CPU_LEAF_H
@@ -36,19 +37,26 @@
 /* Activation rows of one call of half_dots. */
 #define HALF_X 6
 
-/* One quantised activation row of n values. */
+/* How activations are quantised that meet a format: in blocks of 32 or 256 values; BYTE: each 32 of
+ * the 256 are bytes times an integer. */
+enum act_kind { ACT_NONE, ACT_32, ACT_256, ACT_256_BYTE, ACT_KINDS };
+
+/* One quantised activation row of n values. A table of leaves may lay out the q of ACT_256_BYTE in
+ * its own way: an act is read by the table that wrote it. */
 struct act {
-    const int16_t *q;          /* [n] */
-    const int16_t *sum16;      /* [n / 16] sums of q */
-    const float *d;            /* [n / block] */
+    int16_t *q;                /* [n] */
+    int16_t *sum16;            /* [n / 16] sums of q */
+    float *d;                  /* [n / block] */
 };
 
 /* TILE_ROWS weight rows, unpacked and interleaved in pairs of values: w[pair][row][2]. Minima are
- * interleaved in the same way: m[pair of groups of 16][row][2]. */
+ * interleaved in the same way: m[pair of groups of 16][row][2]. The leaves that multiply bytes
+ * interleave some formats in fours: a tile is read by the table that unpacked it. */
 struct tile {
     int16_t *w;                /* [n / 2][TILE_ROWS][2] */
     int16_t *m;                /* [n / 32][TILE_ROWS][2]; used where has_min */
     float *d, *dmin;           /* [n / block][TILE_ROWS] */
+    enum quant_type type;
     int64_t n;
     int block;                 /* 32 or 256 */
     bool has_min;
@@ -89,9 +97,8 @@ struct stream_piece {
 struct leaves {
     const char *name;
 
-    /* x [n] -> q, sum16, d as struct act has them; block 32 or 256, n a multiple of it. A block
-     * with NaN or infinity gets d = NaN. */
-    void (*quantise)(const float *x, int64_t n, int block, int16_t *q, int16_t *sum16, float *d);
+    /* x [n] -> to; n is a multiple of the block. A block with NaN or infinity gets d = NaN. */
+    void (*quantise)(const float *x, int64_t n, enum act_kind kind, const struct act *to);
     /* y[i][o] = row o . x[i] for n_rows <= TILE_ROWS rows and n <= ROW_BATCH. */
     void (*row_dot)(const struct qrows *w, int n_rows, const struct act *x, int n,
                     float (*y)[TILE_ROWS]);
@@ -132,22 +139,36 @@ struct leaves {
 
 extern const struct leaves leaves_c, leaves_avx2, leaves_avx512, leaves_amx, leaves_neon;
 
-/* 32 or 256 for quantised types, 0 for F32, F16 and BF16. */
-static inline int act_block(enum quant_type type)
+/* Bytes for the formats of experts whose own rounding is far coarser. */
+static inline enum act_kind act_kind(enum quant_type type)
 {
     switch (type) {
     case QUANT_F32:
     case QUANT_F16:
     case QUANT_BF16:
-        return 0;
+        return ACT_NONE;
     case QUANT_Q8_0:
     case QUANT_Q4_0:
     case QUANT_IQ4_NL:
     case QUANT_MXFP4:
-        return 32;
+        return ACT_32;
+    case QUANT_Q2_K:
+    case QUANT_IQ2_XXS:
+        return ACT_256_BYTE;
     default:
-        return 256;
+        return ACT_256;
     }
+}
+
+static inline int act_kind_block(enum act_kind kind)
+{
+    return kind == ACT_NONE ? 0 : kind == ACT_32 ? 32 : 256;
+}
+
+/* 32 or 256 for quantised types, 0 for F32, F16 and BF16. */
+static inline int act_block(enum quant_type type)
+{
+    return act_kind_block(act_kind(type));
 }
 
 static inline bool type_has_min(enum quant_type type)

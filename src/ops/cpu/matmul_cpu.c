@@ -9,68 +9,66 @@ static size_t round_64(size_t n)
     return (n + 63) & ~(size_t)63;
 }
 
-/* An activation row: q, sum16, d, each from a multiple of 64 bytes. */
-static size_t sum16_at(int64_t n)
-{
-    return round_64((size_t)n * sizeof(int16_t));
-}
+/* An activation row: the arrays of struct act, each from a multiple of 64 bytes. */
+struct act_layout {
+    size_t sum16, d, bytes;
+};
 
-static size_t scale_at(int64_t n)
+static struct act_layout act_layout(int64_t n)
 {
-    return sum16_at(n) + round_64((size_t)(n / 16) * sizeof(int16_t));
+    struct act_layout l;
+    l.sum16 = round_64((size_t)n * sizeof(int16_t));
+    l.d = l.sum16 + round_64((size_t)(n / 16) * sizeof(int16_t));
+    l.bytes = l.d + round_64((size_t)(n / 32) * sizeof(float));
+    return l;
 }
 
 size_t cpu_act_bytes(int64_t n)
 {
-    return scale_at(n) + round_64((size_t)(n / 32) * sizeof(float));
+    return act_layout(n).bytes;
 }
 
-struct act cpu_act(const uint8_t *area, size_t stride, int64_t i, int64_t n, int64_t offset,
-                   int block)
+struct act cpu_act(uint8_t *area, size_t stride, int64_t i, int64_t n, int64_t offset,
+                   enum act_kind kind)
 {
-    const uint8_t *row = area + (size_t)i * stride;
+    struct act_layout l = act_layout(n);
+    uint8_t *row = area + (size_t)i * stride;
     return (struct act){
-        .q = (const int16_t *)(const void *)row + offset,
-        .sum16 = (const int16_t *)(const void *)(row + sum16_at(n)) + offset / 16,
-        .d = (const float *)(const void *)(row + scale_at(n)) + offset / block,
+        .q = (int16_t *)(void *)row + offset,
+        .sum16 = (int16_t *)(void *)(row + l.sum16) + offset / 16,
+        .d = (float *)(void *)(row + l.d) + offset / act_kind_block(kind),
     };
 }
 
 struct quantise_job {
     const struct cpu_ctx *ctx;
-    const float *x;
-    int64_t x_stride, n;
-    int block;
-    uint8_t *area;
-    size_t stride;
+    const struct float_rows *rows;
+    enum act_kind kind;
 };
 
 static void quantise_rows(void *arg, int64_t first, int64_t last, int worker)
 {
     const struct quantise_job *job = arg;
+    const struct float_rows *r = job->rows;
+    uint8_t *area = job->ctx->act[job->kind];
     for (int64_t i = first; i < last; i++) {
-        uint8_t *row = job->area + (size_t)i * job->stride;
-        job->ctx->leaf->quantise(job->x + i * job->x_stride, job->n, job->block,
-                                 (int16_t *)(void *)row,
-                                 (int16_t *)(void *)(row + sum16_at(job->n)),
-                                 (float *)(void *)(row + scale_at(job->n)));
+        for (int64_t at = 0; at < r->n; at += r->part) {
+            struct act to = cpu_act(area, job->ctx->act_stride, i, r->n, at, job->kind);
+            job->ctx->leaf->quantise(r->x + i * r->stride + at, r->part, job->kind, &to);
+        }
     }
 }
 
-void cpu_quantise(struct cpu_ctx *ctx, const float *x, int64_t x_stride, int64_t n_rows, int64_t n,
-                  int block)
+void cpu_quantise(struct cpu_ctx *ctx, const struct float_rows *rows, enum act_kind kind)
 {
-    SLUICE_ASSERT(n <= ctx->max_act && n_rows <= ctx->limits.max_rows);
-    struct quantise_job job = {
-        .ctx = ctx, .x = x, .x_stride = x_stride, .n = n, .block = block,
-        .area = ctx->act[block == 256], .stride = ctx->act_stride,
-    };
-    cpu_parallel(ctx, n_rows, 4, quantise_rows, &job);
+    SLUICE_ASSERT(rows->n <= ctx->max_act && rows->n_rows <= ctx->limits.max_rows);
+    struct quantise_job job = {.ctx = ctx, .rows = rows, .kind = kind};
+    cpu_parallel(ctx, rows->n_rows, 4, quantise_rows, &job);
 }
 
 static int64_t operand_row(const struct operand *x, int64_t i)
 {
-    return x->pick ? x->pick[i] / x->pick_div : i;
+    return x->first + (x->pick ? x->pick[i] / x->pick_div : i);
 }
 
 /* Few batch rows against weights in F16 or BF16: these are dotted where they lie. */
@@ -120,24 +118,24 @@ static void tile_float(const struct cpu_ctx *ctx, struct cpu_work *work,
     }
 }
 
-static struct act operand_act(const struct operand *x, int64_t i, int block)
+static struct act operand_act(const struct operand *x, int64_t i, enum act_kind kind)
 {
-    return cpu_act(x->act[block == 256], x->act_stride, operand_row(x, i), x->width, x->offset,
-                   block);
+    return cpu_act(x->act[kind], x->act_stride, operand_row(x, i), x->width, x->offset,
+                   kind);
 }
 
 void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w, int64_t first,
               const struct operand *x, float (*out)[TILE_ROWS])
 {
     struct cpu_work work = cpu_worker(ctx, worker);
-    int block = act_block(w->type);
+    enum act_kind kind = act_kind(w->type);
     SLUICE_ASSERT(w->n_in <= ctx->max_act);
     bool half = w->type == QUANT_F16 || w->type == QUANT_BF16;
     if (half && x->n <= HALF_X) {
         tile_half(ctx, w, first, x, out);
         return;
     }
-    if (block == 0 || x->exact) {
+    if (kind == ACT_NONE || x->exact) {
         tile_float(ctx, &work, w, first, x, out);
         return;
     }
@@ -146,8 +144,9 @@ void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w
                          .row_bytes = quant_row_bytes(w->type, w->n_in)};
     rows.data = w->data + (uint64_t)first * rows.row_bytes;
     struct tile t = work.tile;
+    t.type = w->type;
     t.n = w->n_in;
-    t.block = block;
+    t.block = act_kind_block(kind);
     t.has_min = type_has_min(w->type);
     bool direct = x->n <= ctx->leaf->direct;
     int step = direct ? ROW_BATCH : TILE_BATCH;
@@ -157,7 +156,7 @@ void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w
         struct act act[ROW_BATCH];
         int n = x->n - i < step ? (int)(x->n - i) : step;
         for (int k = 0; k < n; k++)
-            act[k] = operand_act(x, i + k, block);
+            act[k] = operand_act(x, i + k, kind);
         if (direct)
             ctx->leaf->row_dot(&rows, n_rows, act, n, out + i);
         else
@@ -195,9 +194,7 @@ static void matmul_item(const struct matmul_job *job, int64_t tile, int64_t row0
     struct operand x = job->x;
     x.n = n;
     x.offset = mat * w->n_in;
-    x.x += row0 * x.x_stride;
-    x.act[0] += (size_t)row0 * x.act_stride;
-    x.act[1] += (size_t)row0 * x.act_stride;
+    x.first = row0;
     float (*out)[TILE_ROWS] = cpu_worker(job->ctx, worker).out[0];
     cpu_tile(job->ctx, worker, &rows, first, &x, out);
     int64_t width = w->n_out - first < TILE_ROWS ? w->n_out - first : TILE_ROWS;
@@ -222,17 +219,16 @@ static void matmul_items(void *arg, int64_t first, int64_t last, int worker)
 static void run_matmul(struct cpu_ctx *ctx, struct matmul_job *job)
 {
     int64_t tiles = 0;
-    bool need[2] = {false, false};
+    bool need[ACT_KINDS] = {false};
     for (int j = 0; j < job->n_w; j++) {
-        int block = act_block(job->w[j].type);
         tiles += (job->w[j].n_out + TILE_ROWS - 1) / TILE_ROWS * job->mats;
         job->tile_end[j] = tiles;
-        if (block && !job->x.exact)
-            need[block == 256] = true;
+        need[act_kind(job->w[j].type)] = !job->x.exact;
     }
-    for (int k = 0; k < 2; k++)
+    struct float_rows rows = {job->x.x, job->x.x_stride, job->n, job->x.width, job->w[0].n_in};
+    for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++)
         if (need[k])
-            cpu_quantise(ctx, job->x.x, job->x.x_stride, job->n, job->x.width, k ? 256 : 32);
+            cpu_quantise(ctx, &rows, k);
     /* Weights with few rows: the batch is divided too, so that all threads have work. */
     int64_t wanted = 4 * pool_threads(ctx->pool), most = (job->n + 31) / 32;
     int64_t split = tiles < wanted ? (wanted + tiles - 1) / tiles : 1;
@@ -246,7 +242,7 @@ void cpu_matmul(void *ctx, const struct matmul_args *a)
     SLUICE_ASSERT(a->n_w >= 1 && a->n_w <= MATMUL_MAX);
     struct matmul_job job = {
         .ctx = cpu, .n_w = a->n_w, .n = a->n, .w = a->w, .y = a->y, .mats = 1,
-        .x = {.x = a->x, .x_stride = a->x_stride, .act = {cpu->act[0], cpu->act[1]},
+        .x = {.x = a->x, .x_stride = a->x_stride, .act = cpu->act,
               .act_stride = cpu->act_stride, .width = a->w[0].n_in, .exact = a->f32_activations},
     };
     run_matmul(cpu, &job);
@@ -259,7 +255,7 @@ void cpu_grouped_matmul(void *ctx, const struct grouped_matmul_args *a)
     int64_t width = a->w.n_in * a->w.n_mat;
     struct matmul_job job = {
         .ctx = cpu, .n_w = 1, .n = a->n, .w = &a->w, .y = &y, .mats = a->w.n_mat,
-        .x = {.x = a->x, .x_stride = width, .act = {cpu->act[0], cpu->act[1]},
+        .x = {.x = a->x, .x_stride = width, .act = cpu->act,
               .act_stride = cpu->act_stride, .width = width},
     };
     run_matmul(cpu, &job);
