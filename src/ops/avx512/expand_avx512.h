@@ -11,12 +11,10 @@ static inline __m512i words_of(const uint8_t *p)
     return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
 }
 
-/* The byte at place i (and i + step in the upper half) of 16 bytes, in all words. */
-static inline __m512i scale_words(__m512i bytes, int i, int step)
+/* The byte at place i of each 16 bytes, in all words. */
+static inline __m512i scale_words(__m512i bytes, int i)
 {
-    __m512i at = _mm512_inserti64x4(_mm512_set1_epi16((short)(0x8000 | i)),
-                                    _mm256_set1_epi16((short)(0x8000 | (i + step))), 1);
-    return _mm512_shuffle_epi8(bytes, at);
+    return _mm512_shuffle_epi8(bytes, _mm512_set1_epi16((short)(0x8000 | i)));
 }
 
 static inline void expand_q4_k(const uint8_t *src, __m512i *w, struct unit *u)
@@ -26,57 +24,9 @@ static inline void expand_q4_k(const uint8_t *src, __m512i *w, struct unit *u)
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
         __m512i v = words_of(src + 16 + 32 * k);
-        w[2 * k] = _mm512_mullo_epi16(_mm512_and_si512(v, low), scale_words(scales, 2 * k, 0));
+        w[2 * k] = _mm512_mullo_epi16(_mm512_and_si512(v, low), scale_words(scales, 2 * k));
         w[2 * k + 1] =
-            _mm512_mullo_epi16(_mm512_srli_epi16(v, 4), scale_words(scales, 2 * k + 1, 0));
-    }
-}
-
-static inline void expand_q2_k(const uint8_t *src, __m512i *w, struct unit *u)
-{
-    const __m512i three = _mm512_set1_epi16(3);
-    __m128i sc = _mm_loadu_si128((const __m128i *)src), low = _mm_set1_epi8(15);
-    __m512i scales = _mm512_broadcast_i32x4(_mm_and_si128(sc, low));
-    uint16_t d, dmin;
-    put16(u->m, _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(sc, 4), low)));
-    memcpy(&d, src + 80, 2);
-    memcpy(&dmin, src + 82, 2);
-    u->d[0] = f16_avx2(d);
-    u->dmin = -f16_avx2(dmin);
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; h++) {
-        __m512i v = words_of(src + 16 + 32 * h);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            w[4 * h + j] =
-                _mm512_mullo_epi16(_mm512_and_si512(_mm512_srli_epi16(v, 2 * j), three),
-                                   scale_words(scales, 8 * h + 2 * j, 1));
-    }
-}
-
-static inline void expand_iq2_xxs(const uint8_t *src, __m512i *w, struct unit *u)
-{
-    uint32_t signs[8], scales[8];
-    uint16_t d;
-    memcpy(&d, src, 2);
-    u->d[0] = f16_avx2(d) * 0.125f;
-    __m256 lo = _mm256_loadu_ps((const float *)(const void *)(src + 2));
-    __m256 hi = _mm256_loadu_ps((const float *)(const void *)(src + 34));
-    avx2_signs_scales(_mm256_permute4x64_epi64(
-                          _mm256_castps_si256(_mm256_shuffle_ps(lo, hi, 0xdd)), 0xd8),
-                      signs, scales);
-#pragma GCC unroll 8
-    for (int k = 0; k < 8; k++) {
-        const uint64_t *grid = quant_grid_iq2_xxs;
-        uint32_t g;
-        memcpy(&g, src + 2 + 8 * k, 4);
-        __m128i a = _mm_loadl_epi64((const __m128i *)&grid[g & 255]);
-        __m128i b = _mm_loadl_epi64((const __m128i *)&grid[g >> 16 & 255]);
-        a = _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(a), (const __m64 *)&grid[g >> 8 & 255]));
-        b = _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(b), (const __m64 *)&grid[g >> 24]));
-        __m512i v = _mm512_cvtepu8_epi16(_mm256_set_m128i(b, a));
-        v = _mm512_mullo_epi16(v, _mm512_set1_epi32((int)scales[k]));
-        w[k] = _mm512_mask_sub_epi16(v, signs[k], _mm512_setzero_si512(), v);
+            _mm512_mullo_epi16(_mm512_srli_epi16(v, 4), scale_words(scales, 2 * k + 1));
     }
 }
 
@@ -86,24 +36,16 @@ static inline void expand_iq2_xxs(const uint8_t *src, __m512i *w, struct unit *u
 static inline __attribute__((always_inline)) void
 expand_256(enum quant_type type, const uint8_t *src, __m512i *w, struct unit *u)
 {
-    switch (type) {
-    case QUANT_Q4_K:
+    if (type == QUANT_Q4_K) {
         expand_q4_k(src, w, u);
         return;
-    case QUANT_Q2_K:
-        expand_q2_k(src, w, u);
-        return;
-    case QUANT_IQ2_XXS:
-        expand_iq2_xxs(src, w, u);
-        return;
-    default:
-        avx2_unpack(type, src, 1, u);
+    }
+    avx2_unpack(type, src, 1, u);
 #pragma GCC unroll 8
-        for (int j = 0; j < 8; j++) {
-            const __m256i *half = (const __m256i *)(const void *)(u->w + 32 * j);
-            w[j] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_load_si256(half)),
-                                      _mm256_load_si256(half + 1), 1);
-        }
+    for (int j = 0; j < 8; j++) {
+        const __m256i *half = (const __m256i *)(const void *)(u->w + 32 * j);
+        w[j] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_load_si256(half)),
+                                  _mm256_load_si256(half + 1), 1);
     }
 }
 

@@ -529,7 +529,7 @@ bytes_32(enum byte_kind kind, const uint8_t *w, const struct act_bytes *const *x
 #pragma GCC unroll 8
     for (int i = 0; i < n; i++) {
         s[0][i] = kind == BYTES_SCALED ? _mm512_set1_epi32(x[i]->bias[sub])
-                                           : _mm512_setzero_si512();
+                                       : _mm512_setzero_si512();
         s[1][i] = _mm512_setzero_si512();
     }
 #pragma GCC unroll 8
@@ -581,7 +581,7 @@ tile_add_n(const struct tile *t, int64_t from, const struct act *x, int n, enum 
     __m512i acc[TILE_BATCH];
     const int16_t *q[TILE_BATCH];
     const struct act_bytes *bytes[TILE_BATCH];
-    int block = kind == BYTES_NONE ? t->block : 256;
+    int block = t->block;
     const float *dx[TILE_BATCH];
     for (int64_t b = 0; b < t->n / block; b++) {
         int64_t at = from / block + b;
@@ -609,17 +609,19 @@ tile_add_n(const struct tile *t, int64_t from, const struct act *x, int n, enum 
 static inline __attribute__((always_inline)) void
 tile_add_kind(const struct tile *t, int64_t from, const struct act *x, int n, parts part)
 {
-    switch (byte_kind(t->type)) {
-    case BYTES_NONE:
-        tile_add_n(t, from, x, n, BYTES_NONE, part);
-        return;
-    case BYTES_WHOLE:
-        tile_add_n(t, from, x, n, BYTES_WHOLE, part);
-        return;
-    case BYTES_SCALED:
-        tile_add_n(t, from, x, n, BYTES_SCALED, part);
-        return;
-    }
+    /* loops of known lengths */
+    struct tile of_32 = *t, of_256 = *t;
+    of_32.block = 32;
+    of_32.has_min = false;
+    of_256.block = 256;
+    if (t->block == 32)
+        tile_add_n(&of_32, from, x, n, BYTES_NONE, part);
+    else if (byte_kind(t->type) == BYTES_WHOLE)
+        tile_add_n(&of_256, from, x, n, BYTES_WHOLE, part);
+    else if (byte_kind(t->type) == BYTES_SCALED)
+        tile_add_n(&of_256, from, x, n, BYTES_SCALED, part);
+    else
+        tile_add_n(&of_256, from, x, n, BYTES_NONE, part);
 }
 
 #define TILE_ADD(n)                                                                                \
@@ -669,8 +671,7 @@ static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *
     _Alignas(64) int16_t values[256 * TILE_ROWS], least[16 * TILE_ROWS];
     float d[8 * TILE_ROWS], dmin[TILE_ROWS];
     struct tile t = {.w = values, .m = least, .d = d, .dmin = dmin, .type = w->type,
-                     .block = act_block(w->type),
-                     .has_min = type_has_min(w->type)};
+                     .block = act_block(w->type), .has_min = type_has_min(w->type)};
     memset(part, 0, sizeof(part));
     for (int64_t at = 0; at < w->n; at += 256) {
         t.n = w->n - at < 256 ? w->n - at : 256;
