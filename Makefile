@@ -183,18 +183,19 @@ test-page: $(BUILD)/sluice
 # test_builtin runs 7,000 tokens through the reference: once, in the unit ring, is enough. test_alloc
 # brings its own allocator, as the sanitizers do.
 quick_tests := $(filter-out test_builtin test_alloc,$(patsubst tests/unit/%.c,%,$(test_src)))
-# Whole passes on every instruction set take minutes there, and touch no memory that the other tests of
-# kernels and of the engine do not.
-asan_tests := $(filter-out test_sameness_cpu,$(quick_tests))
+# Kernels at many sizes and whole passes on every instruction set take minutes in these rings; test_cpu_ops,
+# test_cpu_same, test_sameness and test_engine go through the same code there.
+kernel_tests := test_sameness_cpu test_cpu_rows
+ring_tests := $(filter-out $(kernel_tests),$(quick_tests))
 asan_flags := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
 tsan_flags := -fsanitize=thread -O1
 tsan_tests := $(filter $(patsubst tests/unit/%.c,%,$(test_src)),test_pool test_sameness test_engine test_server test_kvstore test_kvstore_faults)
 asan:
-	@ASAN_OPTIONS=detect_leaks=1 $(MAKE) --no-print-directory ring RING=asan RING_FLAGS='$(asan_flags)' T='$(asan_tests)'
+	@ASAN_OPTIONS=detect_leaks=1 $(MAKE) --no-print-directory ring RING=asan RING_FLAGS='$(asan_flags)' T='$(ring_tests)'
 tsan:
 	@$(MAKE) --no-print-directory ring RING=tsan RING_FLAGS='$(tsan_flags)' T='$(tsan_tests)'
 clang:
-	@$(MAKE) --no-print-directory ring RING=clang CC=clang RING_FLAGS='-O1' T='$(quick_tests)'
+	@$(MAKE) --no-print-directory ring RING=clang CC=clang RING_FLAGS='-O1' T='$(ring_tests)'
 neon_tests := $(filter $(patsubst tests/unit/%.c,%,$(test_src)),test_cpu_ops test_cpu_rows test_cpu_same)
 neon:
 	@$(MAKE) --no-print-directory ring RING=neon CC=aarch64-linux-gnu-gcc RUNNER='qemu-aarch64 -L /usr/aarch64-linux-gnu' WITH_SERVER=0 \
