@@ -95,6 +95,7 @@ static void print_whole(struct show *w, const struct kvstore_state *k)
     const struct page_identity *i = &k->identity;
     static const char *const numerics[] = {[NUMERICS_REF] = "ref",
                                            [NUMERICS_CPU_WORDS] = "cpu, earlier",
+                                           [NUMERICS_CPU_BYTES] = "cpu, earlier",
                                            [NUMERICS_CPU] = "cpu"};
     bool same = w->e && i->model == w->model;
     printf("id          %s\n", k->id);

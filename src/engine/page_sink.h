@@ -29,8 +29,9 @@ struct page_key {
 };
 
 /* A new number whenever a backend gives other bits: what an earlier one kept is not gone on from.
- * CPU_WORDS: before activations of IQ2_XXS and Q2_K were bytes. */
-enum numerics { NUMERICS_REF, NUMERICS_CPU_WORDS, NUMERICS_CPU };
+ * CPU_WORDS: before activations of IQ2_XXS were bytes; CPU_BYTES: before those of the formats of 32
+ * had 8 significant bits. */
+enum numerics { NUMERICS_REF, NUMERICS_CPU_WORDS, NUMERICS_CPU_BYTES, NUMERICS_CPU };
 
 /* Everything that must agree before bytes may be used again. */
 struct page_identity {

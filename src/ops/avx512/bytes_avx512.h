@@ -22,23 +22,10 @@ static inline const struct act_bytes *act_bytes(const struct act *x, int64_t blo
     return (const struct act_bytes *)(const void *)(x->q + block * 256);
 }
 
-/* What a byte of a format is. */
-enum byte_kind {
-    BYTES_NONE,                /* words only */
-    BYTES_WHOLE,               /* scale of the sub-block times value */
-    BYTES_SCALED,              /* value + 128, with an integer scale for each 32 */
-};
-
-static inline __attribute__((always_inline)) enum byte_kind byte_kind(enum quant_type type)
+/* Whether a format's products are of bytes, with an integer scale for each 32 values. */
+static inline __attribute__((always_inline)) bool has_bytes(enum quant_type type)
 {
-    switch (type) {
-    case QUANT_Q2_K:
-        return BYTES_WHOLE;
-    case QUANT_IQ2_XXS:
-        return BYTES_SCALED;
-    default:
-        return BYTES_NONE;
-    }
+    return act_kind(type) == ACT_256_BYTE;
 }
 
 /* v[k]: the values from 32 * k on, then those from 128 + 32 * k on. */
@@ -52,39 +39,6 @@ static inline void eights_of_halves(const __m512i *v, __m512i *w)
     w[1] = _mm512_permutex2var_epi64(c, low, d);
     w[2] = _mm512_permutex2var_epi64(a, high, b);
     w[3] = _mm512_permutex2var_epi64(c, high, d);
-}
-
-/* In each 16 bytes, of a group of 16 values, the words 0, s, 2 * s, 3 * s of its scale s: products
- * of all values of two bits. */
-static inline __m512i q2_products(__m512i scales, int k)
-{
-    const __m512i times = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 1, 0, 2, 0, 3, 0, 0, 0, 0, 0,
-                                                               0, 0, 0, 0));
-    __m512i group = _mm512_inserti64x4(
-        _mm512_castsi256_si512(_mm256_set_m128i(_mm_set1_epi8((char)(2 * k + 1)),
-                                                _mm_set1_epi8((char)(2 * k)))),
-        _mm256_set_m128i(_mm_set1_epi8((char)(2 * k + 9)), _mm_set1_epi8((char)(2 * k + 8))), 1);
-    return _mm512_maddubs_epi16(_mm512_shuffle_epi8(scales, group), times);
-}
-
-static inline void bytes_q2_k(const uint8_t *src, __m512i *w, struct unit *u)
-{
-    const __m512i twice = _mm512_set1_epi8(6);
-    __m128i sc = _mm_loadu_si128((const __m128i *)src), low = _mm_set1_epi8(15);
-    __m512i scales = _mm512_broadcast_i32x4(_mm_and_si128(sc, low));
-    __m512i v = _mm512_loadu_si512(src + 16), x[4];
-    uint16_t d, dmin;
-    put16(u->m, _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(sc, 4), low)));
-    memcpy(&d, src + 80, 2);
-    memcpy(&dmin, src + 82, 2);
-    u->d[0] = f16_avx2(d);
-    u->dmin = -f16_avx2(dmin);
-    __m512i at[4] = {_mm512_slli_epi16(v, 1), _mm512_srli_epi16(v, 1), _mm512_srli_epi16(v, 3),
-                     _mm512_srli_epi16(v, 5)};
-#pragma GCC unroll 4
-    for (int k = 0; k < 4; k++)
-        x[k] = _mm512_shuffle_epi8(q2_products(scales, k), _mm512_and_si512(at[k], twice));
-    eights_of_halves(x, w);
 }
 
 /* quant_grid_iq2_xxs, two bits for each of 8 values: the first four of an entry, the last. */
@@ -164,16 +118,6 @@ static inline void bytes_iq2_xxs(const uint8_t *src, __m512i *w, __m512i *scale,
         w[k] = _mm512_mask_sub_epi8(x, _mm512_test_epi8_mask(signs, each), _mm512_setzero_si512(),
                                     x);
     }
-}
-
-/* A block as bytes; sub: the scales of 32 values each, twice, where the bytes are without. */
-static inline __attribute__((always_inline)) void
-bytes_256(enum quant_type type, const uint8_t *src, __m512i *w, __m512i *sub, struct unit *u)
-{
-    if (type == QUANT_Q2_K)
-        bytes_q2_k(src, w, u);
-    else
-        bytes_iq2_xxs(src, w, sub, u);
 }
 
 #endif

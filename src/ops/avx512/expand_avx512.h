@@ -11,10 +11,12 @@ static inline __m512i words_of(const uint8_t *p)
     return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
 }
 
-/* The byte at place i of each 16 bytes, in all words. */
-static inline __m512i scale_words(__m512i bytes, int i)
+/* The byte at place i (and i + step in the upper half) of each 16 bytes, in all words. */
+static inline __m512i scale_words(__m512i bytes, int i, int step)
 {
-    return _mm512_shuffle_epi8(bytes, _mm512_set1_epi16((short)(0x8000 | i)));
+    __m512i at = _mm512_inserti64x4(_mm512_set1_epi16((short)(0x8000 | i)),
+                                    _mm256_set1_epi16((short)(0x8000 | (i + step))), 1);
+    return _mm512_shuffle_epi8(bytes, at);
 }
 
 static inline void expand_q4_k(const uint8_t *src, __m512i *w, struct unit *u)
@@ -24,9 +26,37 @@ static inline void expand_q4_k(const uint8_t *src, __m512i *w, struct unit *u)
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
         __m512i v = words_of(src + 16 + 32 * k);
-        w[2 * k] = _mm512_mullo_epi16(_mm512_and_si512(v, low), scale_words(scales, 2 * k));
+        w[2 * k] = _mm512_mullo_epi16(_mm512_and_si512(v, low), scale_words(scales, 2 * k, 0));
         w[2 * k + 1] =
-            _mm512_mullo_epi16(_mm512_srli_epi16(v, 4), scale_words(scales, 2 * k + 1));
+            _mm512_mullo_epi16(_mm512_srli_epi16(v, 4), scale_words(scales, 2 * k + 1, 0));
+    }
+}
+
+/* The head of a block; returns the 16 scales, in each 16 bytes. */
+static inline __m512i q2_k_head(const uint8_t *src, struct unit *u)
+{
+    __m128i sc = _mm_loadu_si128((const __m128i *)src), low = _mm_set1_epi8(15);
+    uint16_t d, dmin;
+    put16(u->m, _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(sc, 4), low)));
+    memcpy(&d, src + 80, 2);
+    memcpy(&dmin, src + 82, 2);
+    u->d[0] = f16_avx2(d);
+    u->dmin = -f16_avx2(dmin);
+    return _mm512_broadcast_i32x4(_mm_and_si128(sc, low));
+}
+
+static inline void expand_q2_k(const uint8_t *src, __m512i *w, struct unit *u)
+{
+    const __m512i three = _mm512_set1_epi16(3);
+    __m512i scales = q2_k_head(src, u);
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        __m512i v = words_of(src + 16 + 32 * h);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            w[4 * h + j] =
+                _mm512_mullo_epi16(_mm512_and_si512(_mm512_srli_epi16(v, 2 * j), three),
+                                   scale_words(scales, 8 * h + 2 * j, 1));
     }
 }
 
@@ -38,6 +68,10 @@ expand_256(enum quant_type type, const uint8_t *src, __m512i *w, struct unit *u)
 {
     if (type == QUANT_Q4_K) {
         expand_q4_k(src, w, u);
+        return;
+    }
+    if (type == QUANT_Q2_K) {
+        expand_q2_k(src, w, u);
         return;
     }
     avx2_unpack(type, src, 1, u);

@@ -4,6 +4,8 @@
 #include "ops/avx2/leaf_avx2.h"
 #include "ops/avx2/elem_avx2.h"
 #include "ops/avx512/bytes_avx512.h"
+#include "ops/avx512/leaf_avx512.h"
+#include "ops/avx512/transpose_avx512.h"
 
 /* ---- activations ---- */
 
@@ -32,7 +34,7 @@ static void quantise_256(const float *x, struct act_bytes *to, int16_t *sum16, f
     }
 }
 
-static void avx512_quantise(const float *x, int64_t n, enum act_kind kind, const struct act *to)
+void avx512_quantise(const float *x, int64_t n, enum act_kind kind, const struct act *to)
 {
     if (kind != ACT_256_BYTE) {
         elem_quantise(x, n, kind, to);
@@ -111,23 +113,20 @@ struct whole {
 static inline __attribute__((always_inline)) void
 whole_load(enum quant_type type, const uint8_t *src, struct whole *v, struct unit *u)
 {
-    if (byte_kind(type) == BYTES_NONE)
-        expand_256(type, src, v->w, u);
+    if (has_bytes(type))
+        bytes_iq2_xxs(src, v->w, &v->scale, u);
     else
-        bytes_256(type, src, v->w, &v->scale, u);
+        expand_256(type, src, v->w, u);
 }
 
 static inline __attribute__((always_inline)) __m512i
 whole_dot(enum quant_type type, const struct whole *v, const struct act *x, int64_t b)
 {
-    if (byte_kind(type) == BYTES_NONE)
+    if (!has_bytes(type))
         return dot_words(v->w, x->q + b * 256);
     const struct act_bytes *a = act_bytes(x, b);
-    __m512i first = _mm512_setzero_si512(), times = _mm512_loadu_si512(a->times);
-    if (byte_kind(type) == BYTES_SCALED) {
-        first = _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)a->bias));
-        times = _mm512_mullo_epi32(times, v->scale);
-    }
+    __m512i first = _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)a->bias));
+    __m512i times = _mm512_mullo_epi32(_mm512_loadu_si512(a->times), v->scale);
     return _mm512_mullo_epi32(dot_bytes(v->w, a->q, first), times);
 }
 
@@ -312,43 +311,6 @@ rows_32(enum quant_type type, const struct qrows *w, int n_rows, const struct ac
 
 /* ---- quantised rows, a tile of them against several activation rows ---- */
 
-/* 16 registers of 16 pairs of words, one a row, to 16 of 16 rows, one a pair: those of pairs 0 and
- * 1 side by side, those of 2 and 3 `step` words after them, and so on. */
-static inline void transpose16_to(const __m512i *r, int16_t *to, int step)
-{
-    __m512i a[16], b[16];
-#pragma GCC unroll 8
-    for (int i = 0; i < 16; i += 2) {
-        a[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        a[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4) {
-        b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
-        b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
-        b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
-        b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
-    }
-    /* b[4 * g + c] has in lane l the rows 4 * g .. 4 * g + 3 of pair 4 * l + c */
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; c++) {
-        int16_t *at = to + c / 2 * step + c % 2 * 32;
-        __m512i p = _mm512_shuffle_i64x2(b[c], b[4 + c], 0x44);
-        __m512i q = _mm512_shuffle_i64x2(b[8 + c], b[12 + c], 0x44);
-        __m512i s = _mm512_shuffle_i64x2(b[c], b[4 + c], 0xee);
-        __m512i t = _mm512_shuffle_i64x2(b[8 + c], b[12 + c], 0xee);
-        _mm512_storeu_si512(at, _mm512_shuffle_i64x2(p, q, 0x88));
-        _mm512_storeu_si512(at + 2 * step, _mm512_shuffle_i64x2(p, q, 0xdd));
-        _mm512_storeu_si512(at + 4 * step, _mm512_shuffle_i64x2(s, t, 0x88));
-        _mm512_storeu_si512(at + 6 * step, _mm512_shuffle_i64x2(s, t, 0xdd));
-    }
-}
-
-static inline void transpose16(const __m512i *r, int16_t *to)
-{
-    transpose16_to(r, to, 64);
-}
-
 static void put_minima(const __m512i *least, const struct tile *t, int64_t to)
 {
     int16_t pairs[32 * TILE_ROWS];
@@ -361,34 +323,26 @@ static void put_minima(const __m512i *least, const struct tile *t, int64_t to)
 #define TILE_SCALES (256 * TILE_ROWS)
 
 /* A block of all rows, of which the value `at` is the first, to the value `to` of the tile. */
-static inline __attribute__((always_inline)) void
-unpack_bytes_256(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
-                 const struct tile *t, int64_t to)
+static void unpack_bytes_256(const struct qrows *w, int n_rows, int64_t at, const struct tile *t,
+                             int64_t to)
 {
-    const uint8_t *src = w->data + (uint64_t)(at / 256) * quant_info(type)->block_bytes;
-    __m512i r[4][TILE_ROWS], sub[TILE_ROWS], least[TILE_ROWS];
+    const uint8_t *src = w->data + (uint64_t)(at / 256) * quant_info(w->type)->block_bytes;
+    __m512i r[4][TILE_ROWS], sub[TILE_ROWS];
     for (int i = 0; i < TILE_ROWS; i++) {
         struct unit u = {.d = {0}};
         __m512i v[4] = {0};
         sub[i] = _mm512_setzero_si512();
         if (i < n_rows)
-            bytes_256(type, src + (uint64_t)i * w->row_bytes, v, &sub[i], &u);
+            bytes_iq2_xxs(src + (uint64_t)i * w->row_bytes, v, &sub[i], &u);
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++)
             r[k][i] = v[k];
         t->d[to / 256 * TILE_ROWS + i] = u.d[0];
-        if (type_has_min(type)) {
-            least[i] = _mm512_castsi256_si512(half_words(u.m));
-            t->dmin[to / 256 * TILE_ROWS + i] = u.dmin;
-        }
     }
     int16_t *unit = t->w + to * TILE_ROWS;
     for (int k = 0; k < 4; k++)
         transpose16_to(r[k], unit + k * 64, 256);
-    if (byte_kind(type) == BYTES_SCALED)
-        transpose16(sub, unit + TILE_SCALES / 2);
-    if (type_has_min(type))
-        put_minima(least, t, to);
+    transpose16(sub, unit + TILE_SCALES / 2);
 }
 
 /* Up to 256 values of all rows, from the value `at` on, to the value `to` of the tile. */
@@ -430,10 +384,10 @@ unpack_256(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
 #define UNPACK(type)                                                                               \
     case type:                                                                                     \
         for (int64_t to = 0; to < t->n; to += 256)                                                 \
-            if (byte_kind(type) == BYTES_NONE)                                                     \
-                unpack_256(type, w, n_rows, from + to, t, to);                                     \
+            if (has_bytes(type))                                                                   \
+                unpack_bytes_256(w, n_rows, from + to, t, to);                                     \
             else                                                                                   \
-                unpack_bytes_256(type, w, n_rows, from + to, t, to);                               \
+                unpack_256(type, w, n_rows, from + to, t, to);                                     \
         return
 
 /* t->n values of the rows, from the value `from` on. */
@@ -461,7 +415,7 @@ static void unpack_from(const struct qrows *w, int n_rows, int64_t from, const s
     }
 }
 
-static void avx512_tile_unpack(const struct qrows *w, int n_rows, const struct tile *t)
+void avx512_tile_unpack(const struct qrows *w, int n_rows, const struct tile *t)
 {
     unpack_from(w, n_rows, 0, t);
 }
@@ -521,15 +475,14 @@ static inline __m512i four_of(const int8_t *x)
 /* acc[i] = the products of 32 values of 16 weight rows, number `sub` of the block at w, with those
  * of n batch rows. Few batch rows have two sums each, as in pairs_dot. */
 static inline __attribute__((always_inline)) void
-bytes_32(enum byte_kind kind, const uint8_t *w, const struct act_bytes *const *x, int n, int sub,
+bytes_32(const uint8_t *w, const struct act_bytes *const *x, int n, int sub,
          __m512i *acc)
 {
     __m512i s[2][TILE_BATCH];
     int sums = n <= TILE_BATCH / 2 ? 2 : 1;
 #pragma GCC unroll 8
     for (int i = 0; i < n; i++) {
-        s[0][i] = kind == BYTES_SCALED ? _mm512_set1_epi32(x[i]->bias[sub])
-                                       : _mm512_setzero_si512();
+        s[0][i] = _mm512_set1_epi32(x[i]->bias[sub]);
         s[1][i] = _mm512_setzero_si512();
     }
 #pragma GCC unroll 8
@@ -548,7 +501,7 @@ bytes_32(enum byte_kind kind, const uint8_t *w, const struct act_bytes *const *x
 
 /* acc[i] = the products of a block of 16 weight rows with those of n batch rows. */
 static inline __attribute__((always_inline)) void
-bytes_dot(enum byte_kind kind, const int16_t *unit, const struct act_bytes *const *x, int n,
+bytes_dot(const int16_t *unit, const struct act_bytes *const *x, int n,
           __m512i *acc)
 {
     const uint8_t *w = (const uint8_t *)(const void *)unit;
@@ -556,15 +509,13 @@ bytes_dot(enum byte_kind kind, const int16_t *unit, const struct act_bytes *cons
     for (int i = 0; i < n; i++)
         acc[i] = _mm512_setzero_si512();
     for (int sub = 0; sub < 8; sub++) {
-        __m512i part[TILE_BATCH], scale = _mm512_setzero_si512();
-        if (kind == BYTES_SCALED)
-            scale = _mm512_loadu_si512(w + TILE_SCALES + 2 * sub * TILE_ROWS * 4);
-        bytes_32(kind, w, x, n, sub, part);
+        __m512i part[TILE_BATCH];
+        __m512i scale = _mm512_loadu_si512(w + TILE_SCALES + 2 * sub * TILE_ROWS * 4);
+        bytes_32(w, x, n, sub, part);
 #pragma GCC unroll 8
         for (int i = 0; i < n; i++) {
             __m512i times = _mm512_set1_epi32(x[i]->times[2 * sub]);
-            if (kind == BYTES_SCALED)
-                part[i] = _mm512_mullo_epi32(part[i], scale);
+            part[i] = _mm512_mullo_epi32(part[i], scale);
             acc[i] = _mm512_add_epi32(acc[i], _mm512_mullo_epi32(part[i], times));
         }
     }
@@ -575,7 +526,7 @@ typedef float parts[8][TILE_BATCH * TILE_ROWS];
 
 /* Adds the products of the tile, whose first value is value `from` of the rows. */
 static inline __attribute__((always_inline)) void
-tile_add_n(const struct tile *t, int64_t from, const struct act *x, int n, enum byte_kind kind,
+tile_add_n(const struct tile *t, int64_t from, const struct act *x, int n, bool of_bytes,
            parts part)
 {
     __m512i acc[TILE_BATCH];
@@ -591,10 +542,10 @@ tile_add_n(const struct tile *t, int64_t from, const struct act *x, int n, enum 
             bytes[i] = act_bytes(&x[i], at);
             dx[i] = x[i].d + at;
         }
-        if (kind == BYTES_NONE)
-            pairs_dot(t->w + b * block * TILE_ROWS, q, n, block / 2, acc);
+        if (of_bytes)
+            bytes_dot(t->w + b * 256 * TILE_ROWS, bytes, n, acc);
         else
-            bytes_dot(kind, t->w + b * 256 * TILE_ROWS, bytes, n, acc);
+            pairs_dot(t->w + b * block * TILE_ROWS, q, n, block / 2, acc);
         scale_add(acc, t->d + b * TILE_ROWS, dx, n, part[at % 8]);
         if (block == 32 || !t->has_min)
             continue;
@@ -615,13 +566,9 @@ tile_add_kind(const struct tile *t, int64_t from, const struct act *x, int n, pa
     of_32.has_min = false;
     of_256.block = 256;
     if (t->block == 32)
-        tile_add_n(&of_32, from, x, n, BYTES_NONE, part);
-    else if (byte_kind(t->type) == BYTES_WHOLE)
-        tile_add_n(&of_256, from, x, n, BYTES_WHOLE, part);
-    else if (byte_kind(t->type) == BYTES_SCALED)
-        tile_add_n(&of_256, from, x, n, BYTES_SCALED, part);
+        tile_add_n(&of_32, from, x, n, false, part);
     else
-        tile_add_n(&of_256, from, x, n, BYTES_NONE, part);
+        tile_add_n(&of_256, from, x, n, has_bytes(t->type), part);
 }
 
 #define TILE_ADD(n)                                                                                \
@@ -653,7 +600,7 @@ static void parts_sum(parts part, int n, float (*y)[TILE_ROWS])
             ((part[1][k] + part[5][k]) + (part[3][k] + part[7][k]));
 }
 
-static void avx512_tile_dot(const struct tile *t, const struct act *x, int n,
+void avx512_tile_dot(const struct tile *t, const struct act *x, int n,
                             float (*y)[TILE_ROWS])
 {
     _Alignas(64) parts part;
@@ -706,7 +653,7 @@ static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *
                               w->n, x);                                                            \
         return
 
-static void avx512_row_dot(const struct qrows *w, int n_rows, const struct act *x, int n,
+void avx512_row_dot(const struct qrows *w, int n_rows, const struct act *x, int n,
                            float (*y)[TILE_ROWS])
 {
     if (n > DIRECT_ROWS) {
@@ -773,7 +720,7 @@ dots_block(const float *const *w, int nw, const float *const *x, int nx, int64_t
             y[i][j] = fold16(s[i][j]);
 }
 
-static void avx512_dots(const float *const *w, int nw, const float *const *x, int nx, int64_t n,
+void avx512_dots(const float *const *w, int nw, const float *const *x, int nx, int64_t n,
                         float (*y)[DOTS_W])
 {
     for (int j = 0; j < nw; j += 4) {
@@ -844,7 +791,7 @@ half_rows(enum quant_type type, const struct qrows *w, int n_rows, const float *
     }
 }
 
-static void avx512_half_dots(const struct qrows *w, int n_rows, const float *const *x, int nx,
+void avx512_half_dots(const struct qrows *w, int n_rows, const float *const *x, int nx,
                           float (*y)[DOTS_W])
 {
     if (w->type == QUANT_F16)
@@ -883,7 +830,7 @@ mix_block(float *const *o, int n_o, const float *p, const struct mix_keys *m, in
             _mm512_mask_storeu_ps(o[i] + k + 16 * h, in[h], s[i][h]);
 }
 
-static void avx512_mix(float *const *o, int n_o, const struct mix_keys *m)
+void avx512_mix(float *const *o, int n_o, const struct mix_keys *m)
 {
     for (int i = 0; i < n_o; i += 4) {
         int n = n_o - i < 4 ? n_o - i : 4;
@@ -899,7 +846,7 @@ static void avx512_mix(float *const *o, int n_o, const struct mix_keys *m)
 }
 
 /* As avx2_fp8_decode, 16 floats at a time. */
-static void avx512_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x)
+void avx512_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x)
 {
     int64_t at = 0;
     for (; at + 64 <= n; at += 64) {
@@ -916,23 +863,4 @@ static void avx512_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64
     elem_fp8_decode(codes + at, scales + at / 64, n - at, x + at);
 }
 
-const struct leaves leaves_avx512 = {
-    .name = "avx512",
-    .quantise = avx512_quantise,
-    .row_dot = avx512_row_dot,
-    .direct = 2 * ROW_BATCH,
-    .tile_unpack = avx512_tile_unpack,
-    .tile_dot = avx512_tile_dot,
-    .widen = avx2_widen,
-    .dots = avx512_dots,
-    .half_dots = avx512_half_dots,
-    .mix = avx512_mix,
-    .fp8_decode = avx512_fp8_decode,
-    .fp4_decode = avx2_fp4_decode,
-    .exp_minus = avx2_exp_minus,
-    .gated = avx2_gated,
-    .scaled = elem_scaled,
-    .relu_add = elem_relu_add,
-    .combine = elem_combine,
-    .spread = elem_spread,
-};
+const struct leaves leaves_avx512 = {LEAVES_AVX512, .name = "avx512"};

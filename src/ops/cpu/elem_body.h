@@ -35,23 +35,38 @@ static inline void round_all(const float *restrict x, int n, float inv, int16_t 
     }
 }
 
-/* A block's scale; *inv: its inverse, 0 where the block becomes zeros. */
-static inline float block_scale(uint32_t max, float *inv)
+/* As round_all, then to 8 significant bits, half to even: what bfloat16 holds. */
+static inline void round_all_8_bits(const float *restrict x, int n, float inv,
+                                    int16_t *restrict q)
+{
+    for (int j = 0; j < n; j++) {
+        float whole = x[j] * inv + ROUND_MAGIC - ROUND_MAGIC;
+        uint32_t bits = f32_bits(whole);
+        bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+        q[j] = (int16_t)f32_from_bits(bits);
+    }
+}
+
+/* The scale of a block whose largest value becomes `most`; *inv: its inverse, 0 where the block
+ * becomes zeros. */
+static inline float block_scale(uint32_t max, int most, float *inv)
 {
     float amax = f32_from_bits(max);
     bool usable = max < 0x7f800000 && amax > 1e-30f;
-    *inv = usable ? (float)ACT_MAX / amax : 0.0f;
-    return usable ? amax / (float)ACT_MAX : max < 0x7f800000 ? 0.0f : NAN;
+    *inv = usable ? (float)most / amax : 0.0f;
+    return usable ? amax / (float)most : max < 0x7f800000 ? 0.0f : NAN;
 }
 
 static inline void quantise_block(const float *restrict x, int block, int16_t *restrict q, float *d)
 {
     float inv;
-    *d = block_scale(most_bits(x, block), &inv);
-    if (inv > 0)
-        round_all(x, block, inv, q);
-    else
+    *d = block_scale(most_bits(x, block), ACT_MAX, &inv);
+    if (inv <= 0)
         memset(q, 0, (size_t)block * sizeof(*q));
+    else if (block == 32)
+        round_all_8_bits(x, block, inv, q);
+    else
+        round_all(x, block, inv, q);
 }
 
 /* 256 values; those of number k of the 32 are q times times[k]. */
@@ -65,12 +80,12 @@ static inline void quantise_bytes(const float *restrict x, int16_t *restrict q, 
         most = max[k] > most ? max[k] : most;
         times[k] = 1;
     }
-    *d = block_scale(most, &inv);
+    *d = block_scale(most, BYTE_TIMES * 127, &inv);
     memset(q, 0, 256 * sizeof(*q));
     for (int k = 0; inv > 0 && k < 8; k++) {
         float need = f32_from_bits(max[k]) * inv / 127.0f;
         times[k] = need > 1 ? (int)ceilf(need) : 1;
-        times[k] = times[k] < 8 ? times[k] : 8;
+        times[k] = times[k] < BYTE_TIMES ? times[k] : BYTE_TIMES;
         round_all(x + 32 * k, 32, inv / (float)times[k], q + 32 * k);
     }
 }

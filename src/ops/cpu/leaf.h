@@ -13,7 +13,7 @@
  *
  * Activations meet quantised weights as int16 in -1016..1016 (ACT_MAX) times one float a block:
  * blocks of 32 for the formats of 32, blocks of 256 for the formats of 256 values. For some formats
- * (act_kind) each 32 of them are a byte times an integer of 1..8. A weight of any
+ * (act_kind) each 32 of them are a byte times an integer of 1..BYTE_TIMES. A weight of any
  * such format is an int16 (scale and value of its sub-block multiplied out) times one float d a
  * block, less a minimum (an int16 for 16 values) times dmin. */
 #ifndef SLUICE_OPS_CPU_LEAF_H
@@ -26,6 +26,8 @@
 #include "formats/quant.h"
 
 #define ACT_MAX 1016
+/* What bytes are multiplied by, at most. */
+#define BYTE_TIMES 16
 /* Weight rows that a tile holds side by side. */
 #define TILE_ROWS 16
 /* Batch rows that one call of row_dot or tile_dot takes. */
@@ -36,6 +38,9 @@
 #define DOTS_X 16
 /* Activation rows of one call of half_dots. */
 #define HALF_X 6
+/* Batch rows of a panel, and panels of one call. */
+#define PANEL_ROWS 16
+#define PANEL_BATCH 4
 
 /* How activations are quantised that meet a format: in blocks of 32 or 256 values; BYTE: each 32 of
  * the 256 are bytes times an integer. */
@@ -94,8 +99,24 @@ struct stream_piece {
     float *x;
 };
 
+/* Products by tiles in hardware: batch rows are packed once, in panels of PANEL_ROWS rows, and meet
+ * the weights there. The layout of a panel is the table's own. */
+struct panels {
+    /* From this many batch rows on, faster than row_dot. */
+    int from;
+    /* bytes of a panel of rows of n values, a multiple of 64 */
+    size_t (*bytes)(int64_t n, enum act_kind kind);
+    /* n_rows <= PANEL_ROWS rows of n values; the rows that are missing become zeros. */
+    void (*pack)(const struct act *x, int n_rows, int64_t n, enum act_kind kind, uint8_t *panel);
+    /* y[i][o] = row o . batch row i for n_rows <= TILE_ROWS weight rows and the first n batch rows
+     * of up to PANEL_BATCH panels that lie side by side. */
+    void (*dot)(const struct qrows *w, int n_rows, const uint8_t *panels, int n,
+                float (*y)[TILE_ROWS]);
+};
+
 struct leaves {
     const char *name;
+    const struct panels *panels;   /* NULL: none */
 
     /* x [n] -> to; n is a multiple of the block. A block with NaN or infinity gets d = NaN. */
     void (*quantise)(const float *x, int64_t n, enum act_kind kind, const struct act *to);
@@ -139,7 +160,7 @@ struct leaves {
 
 extern const struct leaves leaves_c, leaves_avx2, leaves_avx512, leaves_amx, leaves_neon;
 
-/* Bytes for the formats of experts whose own rounding is far coarser. */
+/* Bytes for the format of experts whose own rounding is far coarser. */
 static inline enum act_kind act_kind(enum quant_type type)
 {
     switch (type) {
@@ -152,7 +173,6 @@ static inline enum act_kind act_kind(enum quant_type type)
     case QUANT_IQ4_NL:
     case QUANT_MXFP4:
         return ACT_32;
-    case QUANT_Q2_K:
     case QUANT_IQ2_XXS:
         return ACT_256_BYTE;
     default:

@@ -1,0 +1,28 @@
+/* The leaves of AVX-512, which those of AMX take over. */
+#ifndef SLUICE_OPS_AVX512_LEAF_AVX512_H
+#define SLUICE_OPS_AVX512_LEAF_AVX512_H
+
+#include "ops/avx2/elem_avx2.h"
+#include "ops/avx2/leaf_avx2.h"
+
+void avx512_quantise(const float *x, int64_t n, enum act_kind kind, const struct act *to);
+void avx512_row_dot(const struct qrows *w, int n_rows, const struct act *x, int n,
+                    float (*y)[TILE_ROWS]);
+void avx512_tile_unpack(const struct qrows *w, int n_rows, const struct tile *t);
+void avx512_tile_dot(const struct tile *t, const struct act *x, int n, float (*y)[TILE_ROWS]);
+void avx512_dots(const float *const *w, int nw, const float *const *x, int nx, int64_t n,
+                 float (*y)[DOTS_W]);
+void avx512_half_dots(const struct qrows *w, int n_rows, const float *const *x, int nx,
+                      float (*y)[DOTS_W]);
+void avx512_mix(float *const *o, int n_o, const struct mix_keys *m);
+void avx512_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x);
+
+#define LEAVES_AVX512                                                                              \
+    .quantise = avx512_quantise, .row_dot = avx512_row_dot, .direct = 2 * ROW_BATCH,               \
+    .tile_unpack = avx512_tile_unpack, .tile_dot = avx512_tile_dot, .widen = avx2_widen,           \
+    .dots = avx512_dots, .half_dots = avx512_half_dots, .mix = avx512_mix,                         \
+    .fp8_decode = avx512_fp8_decode, .fp4_decode = avx2_fp4_decode,                                \
+    .exp_minus = avx2_exp_minus, .gated = avx2_gated, .scaled = elem_scaled,                       \
+    .relu_add = elem_relu_add, .combine = elem_combine, .spread = elem_spread
+
+#endif
