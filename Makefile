@@ -33,7 +33,7 @@ avx512_flags := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -
 $(BUILD)/obj/ops/cpu/leaf_c.o $(BUILD)/obj/ops/cpu/unpack_c.o: isa_cflags := -O3
 $(BUILD)/obj/ops/avx2/%.o: isa_cflags := -O3 -mavx2 -mfma -mf16c
 $(BUILD)/obj/ops/avx512/%.o: isa_cflags := -O3 $(avx512_flags)
-$(BUILD)/obj/ops/amx/%.o: isa_cflags := -O3 $(avx512_flags) -mamx-tile -mamx-int8
+$(BUILD)/obj/ops/amx/%.o: isa_cflags := -O3 $(avx512_flags) -mamx-tile -mamx-int8 -mamx-bf16
 $(BUILD)/obj/ops/neon/%.o: isa_cflags := -O3
 
 # Line editing is optional: WITH_EDIT=0 builds the plain reader instead.
@@ -63,7 +63,7 @@ all: $(BUILD)/sluice $(tool_bin) $(example_bin)
 help:
 	@echo 'all        the program, the tools and the examples (default)'
 	@echo 'run        talk with the built-in model'
-	@echo 'test       everything below that needs no network: check unit cli asan tsan clang neon fuzz-short'
+	@echo 'test       everything below that needs no network: check unit cli asan tsan clang neon amx fuzz-short'
 	@echo 'unit       unit tests; T="test_gguf test_bpe" runs some'
 	@echo 'cli        tests of the command line'
 	@echo 'accuracy   the fast kernels against the reference on the built-in model (5 minutes; Python 3)'
@@ -74,6 +74,7 @@ help:
 	@echo 'asan tsan  unit tests under the address and undefined-behaviour, and the thread sanitizer'
 	@echo 'clang      unit tests built with clang'
 	@echo 'neon       kernel tests for arm64 under emulation'
+	@echo 'amx        kernel tests of AMX with its tiles in plain C'
 	@echo 'fuzz       every fuzz target for FUZZ_SECONDS (600) each; fuzz-short: a fixed number of runs'
 	@echo 'soak       SOAK (10000) operations on conversations, each token checked against a fresh reading'
 	@echo 'soak-kill  KILLS (200) kills of a process that writes to a store, some within a write, some with syncs dropped'
@@ -200,6 +201,10 @@ neon_tests := $(filter $(patsubst tests/unit/%.c,%,$(test_src)),test_cpu_ops tes
 neon:
 	@$(MAKE) --no-print-directory ring RING=neon CC=aarch64-linux-gnu-gcc RUNNER='qemu-aarch64 -L /usr/aarch64-linux-gnu' WITH_SERVER=0 \
 		RING_FLAGS='-march=armv8.2-a+dotprod+fp16' T='$(neon_tests)'
+# The tiles of AMX in plain C, on any machine with AVX-512; one that has AMX runs them in every ring.
+amx_tests := $(neon_tests)
+amx:
+	@$(MAKE) --no-print-directory ring RING=amx WITH_SERVER=0 RING_FLAGS='-DAMX_EMULATED' T='$(amx_tests)'
 ring:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/$(RING) CFLAGS='$(CFLAGS) $(RING_FLAGS)' LDFLAGS='$(LDFLAGS) $(RING_FLAGS)' \
 		ring-tests
@@ -228,7 +233,7 @@ fuzz-short: fuzz-build
 # Rings run one after the other and each leaves its counts; the sum is the last line.
 test: all
 	@rm -rf $(BUILD)/results
-	@status=0; for ring in check unit cli asan tsan clang neon fuzz-short; do \
+	@status=0; for ring in check unit cli asan tsan clang neon amx fuzz-short; do \
 		$(MAKE) --no-print-directory $$ring || status=1; done; tools/sum_tests $(BUILD)/results && exit $$status
 
 # ---- packages ----
@@ -254,6 +259,6 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(lib_obj:.o=.d) $(BUILD)/obj/kvstore/none.d $(cmd_obj:.o=.d) $(tests:=.d) $(tool_bin:=.d) $(example_bin:=.d) $(bench_bin:=.d)
-.PHONY: all help run test test-clients test-page load soak soak-kill accuracy unit cli check asan tsan clang neon ring ring-tests \
+.PHONY: all help run test test-clients test-page load soak soak-kill accuracy unit cli check asan tsan clang neon amx ring ring-tests \
 	fuzz fuzz-short fuzz-build \
 	fuzz-targets deps install uninstall clean FORCE

@@ -8,6 +8,7 @@
 
 const struct cpu_choice cpu_choices[] = {
 #if defined(__x86_64__)
+    {&leaves_amx, CPU_ISA_AMX},
     {&leaves_avx512, CPU_ISA_AVX512},
     {&leaves_avx2, CPU_ISA_AVX2},
 #elif defined(__aarch64__)

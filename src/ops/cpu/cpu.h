@@ -37,6 +37,8 @@ struct cpu_ctx {
     int64_t max_act;               /* values of the widest activation row */
     uint8_t *act[ACT_KINDS];       /* [max_rows] rows; of ACT_NONE none */
     size_t act_stride;
+    uint8_t *panels;               /* [panel_room] of the op at hand; where the leaves have them */
+    size_t panel_room, gather_room;
     uint8_t *inner_act;            /* [max_rows * (K + 1)] */
     size_t inner_stride;
     float *inner;                  /* [max_rows * (K + 1)][F] */
@@ -56,6 +58,7 @@ struct cpu_work {
     struct tile tile;
     float *rows;                   /* [DOTS_W][widest row] */
     float (*out[2])[TILE_ROWS];    /* [max_rows] each */
+    uint8_t *gather[2];            /* [gather_room] each: PANEL_BATCH panels of an expert's rows */
     float *free;                   /* the rest: attention, indexer */
 };
 struct cpu_work cpu_worker(const struct cpu_ctx *ctx, int worker);
@@ -89,6 +92,8 @@ struct operand {
     size_t act_stride;
     int64_t width, offset;         /* values of a whole row; where the operand begins in it */
     bool exact;                    /* float32 activations whatever the weight */
+    /* [ACT_KINDS] the rows as panels, at most PANEL_BATCH of them; NULL: not packed */
+    const uint8_t *panels[ACT_KINDS];
 };
 /* out[i][r] = row first + r of the weight . row i of x for n_rows <= TILE_ROWS weight rows. */
 struct weight_rows {
@@ -98,6 +103,24 @@ struct weight_rows {
 };
 void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w, int64_t first,
               const struct operand *x, float (*out)[TILE_ROWS]);
+
+/* ---- panels_cpu.c ---- */
+
+bool cpu_wants_panels(const struct cpu_ctx *ctx, int64_t n_rows);
+/* All rows of an operand, packed: parts of n values, each `groups` panels side by side. */
+struct panel_set {
+    uint8_t *at;                   /* NULL: none */
+    size_t stride;                 /* bytes of a panel */
+    int64_t n, groups;
+};
+/* Packs the quantised rows of x in parts of `part` values. The set lies behind the first *used
+ * bytes of ctx->panels, which grow by it; empty where there is no room. */
+struct panel_set cpu_pack(struct cpu_ctx *ctx, const struct operand *x, int64_t part,
+                          enum act_kind kind, size_t *used);
+/* The panels from `row` on, a multiple of PANEL_ROWS; NULL of an empty set. */
+const uint8_t *cpu_panel_at(const struct panel_set *set, int64_t row, int64_t part);
+/* Packs whole rows, at most PANEL_BATCH * PANEL_ROWS, into room[gather_room]: x->panels. */
+void cpu_gather(const struct cpu_ctx *ctx, struct operand *x, enum act_kind kind, uint8_t *room);
 
 /* 1 / sqrt(mean(x^2) + eps) */
 float cpu_inv_rms(const struct cpu_ctx *ctx, const float *x, int64_t n, float eps);

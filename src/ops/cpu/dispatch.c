@@ -99,6 +99,8 @@ static struct cpu_work carve_worker(const struct cpu_ctx *ctx, struct carve *c)
     w.rows = carve(c, n * DOTS_W, sizeof(float));
     w.out[0] = carve(c, (size_t)ctx->limits.max_rows, sizeof(*w.out[0]));
     w.out[1] = carve(c, (size_t)ctx->limits.max_rows, sizeof(*w.out[1]));
+    for (int k = 0; k < 2; k++)
+        w.gather[k] = carve(c, ctx->gather_room, 1);
     w.free = carve(c, free_floats(&ctx->limits), sizeof(float));
     return w;
 }
@@ -118,6 +120,7 @@ static void carve_all(struct cpu_ctx *ctx, struct carve *c)
     carve(c, (size_t)pool_threads(ctx->pool), ctx->worker_bytes);
     for (int k = ACT_NONE + 1; k < ACT_KINDS; k++)
         ctx->act[k] = carve(c, rows, ctx->act_stride);
+    ctx->panels = carve(c, ctx->panel_room, 1);
     ctx->inner_act = carve(c, slots, ctx->inner_stride);
     ctx->inner = carve(c, slots * (size_t)l->inner, sizeof(float));
     ctx->expert_out = carve(c, slots * (size_t)l->dim, sizeof(float));
@@ -126,6 +129,27 @@ static void carve_all(struct cpu_ctx *ctx, struct carve *c)
     ctx->expert_first = carve(c, (size_t)l->n_expert + 2, sizeof(int32_t));
     ctx->expert_used = carve(c, (size_t)l->n_expert + 1, sizeof(int32_t));
     ctx->expert_slot = carve(c, slots, sizeof(int32_t));
+}
+
+/* What the parts of rows are rounded up by. */
+#define PANEL_SLACK (64 << 10)
+
+/* Bytes of a panel of the widest kind. */
+static size_t most_panel(const struct panels *p, int64_t n)
+{
+    size_t most = 0;
+    for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++)
+        most = larger_of(most, p->bytes((n + 255) / 256 * 256, k));
+    return most;
+}
+
+static void plan_panels(struct cpu_ctx *ctx)
+{
+    const struct panels *p = ctx->leaf->panels;
+    const struct ops_limits *l = &ctx->limits;
+    size_t groups = ((size_t)l->max_rows + PANEL_ROWS - 1) / PANEL_ROWS;
+    ctx->panel_room = p ? groups * (most_panel(p, ctx->max_act) + PANEL_SLACK) : 0;
+    ctx->gather_room = p ? PANEL_BATCH * most_panel(p, l->dim > l->inner ? l->dim : l->inner) : 0;
 }
 
 static enum sluice_status cpu_plan(void *ctx, const struct ops_limits *limits,
@@ -139,6 +163,7 @@ static enum sluice_status cpu_plan(void *ctx, const struct ops_limits *limits,
     next.max_act = (int64_t)larger_of(wide, (size_t)(l->heads * l->head_dim));
     next.act_stride = cpu_act_bytes(next.max_act);
     next.inner_stride = cpu_act_bytes(l->inner);
+    plan_panels(&next);
     int64_t entries = l->max_positions / 4 + 1, all = entries * l->max_rows;
     next.score_room = all < SCORE_ROOM ? all : entries > SCORE_ROOM ? entries : SCORE_ROOM;
 
@@ -188,7 +213,11 @@ bool cpu_has(enum cpu_isa isa)
     case CPU_ISA_AVX512:
         return f->avx2 && f->avx512;
     case CPU_ISA_AMX:
+#ifdef AMX_EMULATED
+        return f->avx2 && f->avx512;
+#else
         return f->avx2 && f->avx512 && f->amx;
+#endif
     case CPU_ISA_NEON:
         return f->neon;
     default:

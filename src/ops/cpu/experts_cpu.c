@@ -13,6 +13,7 @@ struct experts_job {
     int32_t n_used_experts, slots;
     int64_t tiles;                 /* of one expert in the loop at hand */
     uint8_t *inner_act[ACT_KINDS]; /* the same area for all: a row has one kind */
+    struct panel_set panels[ACT_KINDS]; /* of the input, for the shared expert */
 };
 
 struct expert {
@@ -95,47 +96,119 @@ static float slot_scale(const struct experts_job *job, int32_t slot)
     return k == job->a->n_used ? 1.0f : job->a->weights[slot / job->slots * job->a->n_used + k];
 }
 
+/* Tiles [first, last) of one expert with the batch rows x. */
+struct tile_run {
+    const struct experts_job *job;
+    struct expert e;
+    int32_t id;
+    int64_t first, last;
+    int worker;
+    const struct panel_set *packed; /* [ACT_KINDS] all rows, or NULL */
+};
+
+static void gate_up_tiles(const struct tile_run *run, const struct operand *x)
+{
+    const struct experts_job *job = run->job;
+    struct cpu_ctx *ctx = job->ctx;
+    struct cpu_work work = cpu_worker(ctx, run->worker);
+    int64_t inner = job->a->table.n_inner;
+    for (int64_t t = run->first; t < run->last; t++) {
+        int64_t row = t * TILE_ROWS, width = inner - row < TILE_ROWS ? inner - row : TILE_ROWS;
+        cpu_tile(ctx, run->worker, &run->e.gate, row, x, work.out[0]);
+        cpu_tile(ctx, run->worker, &run->e.up, row, x, work.out[1]);
+        for (int64_t i = 0; i < x->n; i++)
+            ctx->leaf->gated(work.out[0][i], work.out[1][i], width, run->e.limit,
+                             slot_scale(job, x->pick[i]),
+                             ctx->inner + x->pick[i] * inner + row);
+    }
+}
+
+static void down_tiles(const struct tile_run *run, const struct operand *x)
+{
+    const struct experts_job *job = run->job;
+    struct cpu_ctx *ctx = job->ctx;
+    float (*out)[TILE_ROWS] = cpu_worker(ctx, run->worker).out[0];
+    int64_t dim = job->a->table.n_in;
+    for (int64_t t = run->first; t < run->last; t++) {
+        int64_t row = t * TILE_ROWS, width = dim - row < TILE_ROWS ? dim - row : TILE_ROWS;
+        cpu_tile(ctx, run->worker, &run->e.down, row, x, out);
+        for (int64_t i = 0; i < x->n; i++)
+            memcpy(ctx->expert_out + x->pick[i] * dim + row, out[i], (size_t)width * sizeof(float));
+    }
+}
+
+/* The rows of x, which begin with the expert's row `row`, as panels for weights of two kinds. */
+static void expert_panels(const struct tile_run *run, struct operand *x, int64_t row,
+                          enum act_kind a, enum act_kind b)
+{
+    const struct cpu_ctx *ctx = run->job->ctx;
+    struct cpu_work work = cpu_worker(ctx, run->worker);
+    enum act_kind kind[2] = {a, b};
+    for (int k = 0; k < 2; k++) {
+        if (kind[k] == ACT_NONE || x->panels[kind[k]])
+            continue;
+        if (run->packed)
+            x->panels[kind[k]] = cpu_panel_at(&run->packed[kind[k]], row, 0);
+        if (!x->panels[kind[k]])
+            cpu_gather(ctx, x, kind[k], work.gather[k]);
+    }
+}
+
+/* The tiles with all rows of the expert, a few panels of them at a time where there are panels. */
+static void run_tiles(const struct tile_run *run, struct operand *all, enum act_kind a,
+                      enum act_kind b, void (*tiles)(const struct tile_run *,
+                                                     const struct operand *))
+{
+    if (!cpu_wants_panels(run->job->ctx, all->n)) {
+        tiles(run, all);
+        return;
+    }
+    for (int64_t row = 0; row < all->n; row += PANEL_BATCH * PANEL_ROWS) {
+        struct operand x = *all;
+        int64_t left = all->n - row;
+        x.pick += row;
+        x.n = left < PANEL_BATCH * PANEL_ROWS ? left : PANEL_BATCH * PANEL_ROWS;
+        expert_panels(run, &x, row, a, b);
+        tiles(run, &x);
+    }
+}
+
+/* The tiles of the expert to which item `at` belongs, up to item `last`. */
+static struct tile_run run_of(const struct experts_job *job, int64_t at, int64_t last, int worker)
+{
+    int64_t first = at % job->tiles, left = last - at, tiles = job->tiles - first;
+    int32_t e = job->ctx->expert_used[at / job->tiles];
+    return (struct tile_run){.job = job, .e = expert_of(job->a, e), .id = e, .first = first,
+                             .last = first + (left < tiles ? left : tiles), .worker = worker};
+}
+
 static void gate_up_items(void *arg, int64_t first, int64_t last, int worker)
 {
     const struct experts_job *job = arg;
-    struct cpu_ctx *ctx = job->ctx;
-    struct cpu_work work = cpu_worker(ctx, worker);
-    int64_t inner = job->a->table.n_inner;
-    for (int64_t at = first; at < last; at++) {
-        int32_t e = ctx->expert_used[at / job->tiles];
-        int64_t row = at % job->tiles * TILE_ROWS;
-        int64_t width = inner - row < TILE_ROWS ? inner - row : TILE_ROWS;
-        struct expert x = expert_of(job->a, e);
-        struct operand in = rows_of(job, e);
-        cpu_tile(ctx, worker, &x.gate, row, &in, work.out[0]);
-        cpu_tile(ctx, worker, &x.up, row, &in, work.out[1]);
-        for (int64_t i = 0; i < in.n; i++)
-            ctx->leaf->gated(work.out[0][i], work.out[1][i], width, x.limit,
-                             slot_scale(job, in.pick[i]),
-                             ctx->inner + in.pick[i] * inner + row);
+    for (int64_t at = first; at < last;) {
+        struct tile_run run = run_of(job, at, last, worker);
+        struct operand x = rows_of(job, run.id);
+        if (run.id == job->a->n_expert)
+            run.packed = job->panels;
+        run_tiles(&run, &x, act_kind(run.e.gate.type), act_kind(run.e.up.type), gate_up_tiles);
+        at += run.last - run.first;
     }
 }
 
 static void down_items(void *arg, int64_t first, int64_t last, int worker)
 {
     const struct experts_job *job = arg;
-    struct cpu_ctx *ctx = job->ctx;
-    float (*out)[TILE_ROWS] = cpu_worker(ctx, worker).out[0];
-    int64_t dim = job->a->table.n_in;
-    for (int64_t at = first; at < last; at++) {
-        int32_t e = ctx->expert_used[at / job->tiles];
-        int64_t row = at % job->tiles * TILE_ROWS;
-        int64_t width = dim - row < TILE_ROWS ? dim - row : TILE_ROWS;
-        struct expert x = expert_of(job->a, e);
-        struct operand in = rows_of(job, e);
-        in.pick_div = 1;
-        in.x = ctx->inner;
-        in.x_stride = in.width = x.down.n_in;
-        in.act = job->inner_act;
-        in.act_stride = ctx->inner_stride;
-        cpu_tile(ctx, worker, &x.down, row, &in, out);
-        for (int64_t i = 0; i < in.n; i++)
-            memcpy(ctx->expert_out + in.pick[i] * dim + row, out[i], (size_t)width * sizeof(float));
+    for (int64_t at = first; at < last;) {
+        struct tile_run run = run_of(job, at, last, worker);
+        struct operand x = rows_of(job, run.id);
+        enum act_kind kind = act_kind(run.e.down.type);
+        x.pick_div = 1;
+        x.x = job->ctx->inner;
+        x.x_stride = x.width = run.e.down.n_in;
+        x.act = job->inner_act;
+        x.act_stride = job->ctx->inner_stride;
+        run_tiles(&run, &x, kind, kind, down_tiles);
+        at += run.last - run.first;
     }
 }
 
@@ -178,6 +251,21 @@ static void quantise_input(struct experts_job *job)
     for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++)
         if (need[k])
             cpu_quantise(job->ctx, &rows, k);
+    if (!cpu_wants_panels(job->ctx, a->n))
+        return;
+    struct operand all = {.n = a->n, .act = job->ctx->act, .act_stride = job->ctx->act_stride,
+                          .width = a->table.n_in};
+    enum act_kind shared[2] = {act_kind(a->shared_gate.type), act_kind(a->shared_up.type)};
+    size_t used = 0;
+    for (int k = 0; k < 2; k++)
+        if (shared[k] != ACT_NONE && !job->panels[shared[k]].at)
+            job->panels[shared[k]] = cpu_pack(job->ctx, &all, all.width, shared[k], &used);
+}
+
+/* Tiles of a piece: panels of the rows are packed once for each. */
+static int64_t least_tiles(const struct experts_job *job)
+{
+    return cpu_wants_panels(job->ctx, job->a->n) ? 16 : 1;
 }
 
 void cpu_experts(void *ctx, const struct experts_args *a)
@@ -190,9 +278,9 @@ void cpu_experts(void *ctx, const struct experts_args *a)
     sort_slots(&job);
     quantise_input(&job);
     job.tiles = (a->table.n_inner + TILE_ROWS - 1) / TILE_ROWS;
-    cpu_parallel(job.ctx, job.n_used_experts * job.tiles, 1, gate_up_items, &job);
+    cpu_parallel(job.ctx, job.n_used_experts * job.tiles, least_tiles(&job), gate_up_items, &job);
     cpu_parallel(job.ctx, n_slots, 8, quantise_inner, &job);
     job.tiles = (a->table.n_in + TILE_ROWS - 1) / TILE_ROWS;
-    cpu_parallel(job.ctx, job.n_used_experts * job.tiles, 1, down_items, &job);
+    cpu_parallel(job.ctx, job.n_used_experts * job.tiles, least_tiles(&job), down_items, &job);
     cpu_parallel(job.ctx, a->n, 1, sum_slots, &job);
 }

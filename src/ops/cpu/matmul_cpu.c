@@ -143,6 +143,10 @@ void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w
     struct qrows rows = {.type = w->type, .n = w->n_in,
                          .row_bytes = quant_row_bytes(w->type, w->n_in)};
     rows.data = w->data + (uint64_t)first * rows.row_bytes;
+    if (x->panels[kind]) {
+        ctx->leaf->panels->dot(&rows, n_rows, x->panels[kind], (int)x->n, out);
+        return;
+    }
     struct tile t = work.tile;
     t.type = w->type;
     t.n = w->n_in;
@@ -166,48 +170,73 @@ void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w
 
 /* ---- the ops ---- */
 
-/* Items: tiles of all weights in turn, each for one of `split` parts of the batch. */
+/* Tiles of an item where panels of the batch meet them in turn, so that both stay in the cache. */
+#define ITEM_TILES 8
+
+/* Items: groups of tiles of all weights in turn, each for one of `split` parts of the batch. */
 struct matmul_job {
     const struct cpu_ctx *ctx;
     int n_w, split;
     int64_t n;
-    int64_t tile_end[MATMUL_MAX];  /* tiles of the weights up to this one */
+    int64_t group;                 /* tiles of an item */
+    int64_t item_end[MATMUL_MAX];  /* items of the weights up to this one */
     const struct weight *w;
     DEV float *const *y;
     int64_t mats;                  /* matrices of w[0], each with its slice of the row */
     struct operand x;
+    struct panel_set panels[ACT_KINDS];
 };
 
-static void matmul_item(const struct matmul_job *job, int64_t tile, int64_t row0, int64_t n,
-                        int worker)
+static int64_t tiles_of(const struct weight *w)
 {
-    int j = 0;
-    while (tile >= job->tile_end[j])
-        j++;
-    tile -= j ? job->tile_end[j - 1] : 0;
+    return (w->n_out + TILE_ROWS - 1) / TILE_ROWS;
+}
+
+/* Rows of weight j of matrix mat from `first` on with the batch rows x. */
+static void matmul_tile(const struct matmul_job *job, int j, int64_t mat, int64_t first,
+                        const struct operand *x, int worker)
+{
     const struct weight *w = &job->w[j];
-    int64_t tiles = (w->n_out + TILE_ROWS - 1) / TILE_ROWS;
-    int64_t mat = tile / tiles, first = tile % tiles * TILE_ROWS;
     struct weight_rows rows = {.type = w->type, .n_in = w->n_in, .n_out = w->n_out};
     rows.data = (const uint8_t *)w->data +
                 (uint64_t)(mat * w->n_out) * quant_row_bytes(w->type, w->n_in);
-    struct operand x = job->x;
-    x.n = n;
-    x.offset = mat * w->n_in;
-    x.first = row0;
     float (*out)[TILE_ROWS] = cpu_worker(job->ctx, worker).out[0];
-    cpu_tile(job->ctx, worker, &rows, first, &x, out);
+    cpu_tile(job->ctx, worker, &rows, first, x, out);
     int64_t width = w->n_out - first < TILE_ROWS ? w->n_out - first : TILE_ROWS;
     int64_t stride = w->n_out * job->mats;
-    for (int64_t i = 0; i < n; i++)
-        memcpy(job->y[j] + (row0 + i) * stride + mat * w->n_out + first, out[i],
+    for (int64_t i = 0; i < x->n; i++)
+        memcpy(job->y[j] + (x->first + i) * stride + mat * w->n_out + first, out[i],
                (size_t)width * sizeof(float));
+}
+
+static void matmul_item(const struct matmul_job *job, int64_t item, int64_t row0, int64_t n,
+                        int worker)
+{
+    int j = 0;
+    while (item >= job->item_end[j])
+        j++;
+    item -= j ? job->item_end[j - 1] : 0;
+    int64_t tiles = tiles_of(&job->w[j]), items = (tiles + job->group - 1) / job->group;
+    int64_t mat = item / items, first = item % items * job->group;
+    int64_t last = first + job->group < tiles ? first + job->group : tiles;
+    const struct panel_set *set = &job->panels[act_kind(job->w[j].type)];
+    int64_t pass = set->at ? PANEL_BATCH * PANEL_ROWS : n;
+    struct operand x = job->x;
+    x.offset = mat * job->w[j].n_in;
+    for (int64_t row = row0; row < row0 + n; row += pass) {
+        x.first = row;
+        x.n = row0 + n - row < pass ? row0 + n - row : pass;
+        x.panels[act_kind(job->w[j].type)] = cpu_panel_at(set, row, mat);
+        for (int64_t t = first; t < last; t++)
+            matmul_tile(job, j, mat, t * TILE_ROWS, &x, worker);
+    }
 }
 
 static void matmul_items(void *arg, int64_t first, int64_t last, int worker)
 {
     const struct matmul_job *job = arg;
     int64_t part = (job->n + job->split - 1) / job->split;
+    part = (part + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;
     for (int64_t at = first; at < last; at++) {
         int64_t row0 = at % job->split * part;
         int64_t n = job->n - row0 < part ? job->n - row0 : part;
@@ -216,24 +245,41 @@ static void matmul_items(void *arg, int64_t first, int64_t last, int worker)
     }
 }
 
+/* The batch in the form in which the weights meet it; whether any meets panels. */
+static bool prepare_batch(struct cpu_ctx *ctx, struct matmul_job *job)
+{
+    bool need[ACT_KINDS] = {false}, any = false;
+    size_t used = 0;
+    for (int j = 0; j < job->n_w; j++)
+        need[act_kind(job->w[j].type)] = !job->x.exact;
+    struct float_rows rows = {job->x.x, job->x.x_stride, job->n, job->x.width, job->w[0].n_in};
+    for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++) {
+        if (!need[k])
+            continue;
+        cpu_quantise(ctx, &rows, k);
+        if (cpu_wants_panels(ctx, job->n))
+            job->panels[k] = cpu_pack(ctx, &job->x, job->w[0].n_in, k, &used);
+        any = any || job->panels[k].at;
+    }
+    return any;
+}
+
 static void run_matmul(struct cpu_ctx *ctx, struct matmul_job *job)
 {
-    int64_t tiles = 0;
-    bool need[ACT_KINDS] = {false};
+    int64_t tiles = 0, items = 0, wanted = 4 * pool_threads(ctx->pool);
+    job->group = prepare_batch(ctx, job) ? ITEM_TILES : 1;
+    for (int j = 0; j < job->n_w; j++)
+        tiles += tiles_of(&job->w[j]) * job->mats;
+    while (job->group > 1 && tiles < wanted * job->group)
+        job->group /= 2;
     for (int j = 0; j < job->n_w; j++) {
-        tiles += (job->w[j].n_out + TILE_ROWS - 1) / TILE_ROWS * job->mats;
-        job->tile_end[j] = tiles;
-        need[act_kind(job->w[j].type)] = !job->x.exact;
+        items += (tiles_of(&job->w[j]) + job->group - 1) / job->group * job->mats;
+        job->item_end[j] = items;
     }
-    struct float_rows rows = {job->x.x, job->x.x_stride, job->n, job->x.width, job->w[0].n_in};
-    for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++)
-        if (need[k])
-            cpu_quantise(ctx, &rows, k);
     /* Weights with few rows: the batch is divided too, so that all threads have work. */
-    int64_t wanted = 4 * pool_threads(ctx->pool), most = (job->n + 31) / 32;
-    int64_t split = tiles < wanted ? (wanted + tiles - 1) / tiles : 1;
+    int64_t most = (job->n + 31) / 32, split = items < wanted ? (wanted + items - 1) / items : 1;
     job->split = (int)(split < most ? split : most > 0 ? most : 1);
-    cpu_parallel(ctx, tiles * job->split, 1, matmul_items, job);
+    cpu_parallel(ctx, items * job->split, 1, matmul_items, job);
 }
 
 void cpu_matmul(void *ctx, const struct matmul_args *a)
@@ -242,7 +288,7 @@ void cpu_matmul(void *ctx, const struct matmul_args *a)
     SLUICE_ASSERT(a->n_w >= 1 && a->n_w <= MATMUL_MAX);
     struct matmul_job job = {
         .ctx = cpu, .n_w = a->n_w, .n = a->n, .w = a->w, .y = a->y, .mats = 1,
-        .x = {.x = a->x, .x_stride = a->x_stride, .act = cpu->act,
+        .x = {.n = a->n, .x = a->x, .x_stride = a->x_stride, .act = cpu->act,
               .act_stride = cpu->act_stride, .width = a->w[0].n_in, .exact = a->f32_activations},
     };
     run_matmul(cpu, &job);
@@ -255,7 +301,7 @@ void cpu_grouped_matmul(void *ctx, const struct grouped_matmul_args *a)
     int64_t width = a->w.n_in * a->w.n_mat;
     struct matmul_job job = {
         .ctx = cpu, .n_w = 1, .n = a->n, .w = &a->w, .y = &y, .mats = a->w.n_mat,
-        .x = {.x = a->x, .x_stride = width, .act = cpu->act,
+        .x = {.n = a->n, .x = a->x, .x_stride = width, .act = cpu->act,
               .act_stride = cpu->act_stride, .width = width},
     };
     run_matmul(cpu, &job);

@@ -1,0 +1,271 @@
+/* 256 values of 16 weight rows in the forms in which tiles take them.
+ *
+ * Formats of 32: for each block a tile of 32 bfloat16 a row, which hold these integers exactly, in
+ * pairs of value k and value k + 16.
+ *
+ * Formats of 256: signed bytes in four tiles of 64 a row, weight = 128 * high + low, where high is
+ * missing in the formats of one plane. Those whose activations are bytes (ACT_256_BYTE) have the
+ * order "eights" of bytes_avx512.h, the others that of the values. */
+#ifndef SLUICE_OPS_AMX_PLANES_AMX_H
+#define SLUICE_OPS_AMX_PLANES_AMX_H
+
+#include "ops/avx512/bytes_avx512.h"
+
+struct chunk {
+    union {
+        _Alignas(64) uint16_t half[8][TILE_ROWS][32];
+        struct {
+            int8_t low[4][TILE_ROWS][64], high[4][TILE_ROWS][64];
+        };
+    };
+    int8_t least[TILE_ROWS][64];   /* 16 minima of a row, then zeros */
+    uint16_t head[8][TILE_ROWS];   /* formats of 32: the scale as it is stored */
+    float d[TILE_ROWS];            /* formats of 256 */
+    float dmin[TILE_ROWS];         /* -dmin: added */
+};
+
+/* Two planes? */
+static inline bool planes_two(enum quant_type type)
+{
+    return act_block(type) == 256 && type != QUANT_Q2_K;
+}
+
+/* low and high byte of v, -16256 <= v < 16320: v = 128 * high + low, -64 <= low < 64 */
+#define PLANE_HIGH(v) (((v) + 64 + 16384) / 128 - 128)
+#define PLANE_LOW(v) ((v) - 128 * PLANE_HIGH(v))
+
+static inline __m512i words_high(__m512i v)
+{
+    return _mm512_srai_epi16(_mm512_add_epi16(v, _mm512_set1_epi16(64)), 7);
+}
+
+static inline __m512i words_low(__m512i v, __m512i high)
+{
+    return _mm512_sub_epi16(v, _mm512_slli_epi16(high, 7));
+}
+
+static inline void put_bytes(int8_t *to, __m512i v)
+{
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtepi16_epi8(v));
+}
+
+/* ---- formats of 32 ---- */
+
+/* 32 integers as bfloat16, exact up to 256: a has the first of each pair, b the second. */
+static inline __m512i pairs_of_halves(__m512i a, __m512i b)
+{
+    const __m512i upper = _mm512_set1_epi32((int)0xffff0000);
+    __m512i low = _mm512_srli_epi32(_mm512_castps_si512(_mm512_cvtepi32_ps(a)), 16);
+    __m512i high = _mm512_castps_si512(_mm512_cvtepi32_ps(b));
+    return _mm512_ternarylogic_epi32(low, high, upper, 0xf8); /* low | high & upper */
+}
+
+static inline __m512i halves_of_bytes(__m128i a, __m128i b)
+{
+    return pairs_of_halves(_mm512_cvtepi8_epi32(a), _mm512_cvtepi8_epi32(b));
+}
+
+static inline __m512i halves_of_words(__m512i v)
+{
+    return pairs_of_halves(_mm512_cvtepi16_epi32(_mm512_castsi512_si256(v)),
+                           _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(v, 1)));
+}
+
+static inline __m512i halves_of_nibbles(const uint8_t *qs, __m128i table)
+{
+    const __m128i low = _mm_set1_epi8(15);
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)qs);
+    return halves_of_bytes(_mm_shuffle_epi8(table, _mm_and_si128(v, low)),
+                           _mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16(v, 4), low)));
+}
+
+static inline __attribute__((always_inline)) void
+planes_32(enum quant_type type, const uint8_t *src, int blocks, int i, struct chunk *c)
+{
+    const __m128i table =
+        type == QUANT_MXFP4    ? avx2_table(e2m1_doubled)
+        : type == QUANT_IQ4_NL ? avx2_table(quant_iq4_values)
+                               : _mm_setr_epi8(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6,
+                                               7);
+    uint32_t bytes = quant_info(type)->block_bytes;
+    for (int b = 0; b < blocks; b++, src += bytes) {
+        const __m128i *q = (const __m128i *)(const void *)(src + 2);
+        __m512i v;
+        if (type == QUANT_Q8_0)
+            v = halves_of_bytes(_mm_loadu_si128(q), _mm_loadu_si128(q + 1));
+        else
+            v = halves_of_nibbles(src + (type == QUANT_MXFP4 ? 1 : 2), table);
+        _mm512_store_si512(c->half[b][i], v);
+        if (type == QUANT_MXFP4)
+            c->head[b][i] = src[0];
+        else
+            memcpy(&c->head[b][i], src, 2);
+    }
+}
+
+/* The scales of 16 rows. */
+static inline __m512 scales_of(enum quant_type type, const uint16_t *head)
+{
+    __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)head);
+    if (type != QUANT_MXFP4)
+        return _mm512_cvtph_ps(h);
+    /* half of 2^(e - 127), by its bits */
+    __m512i e = _mm512_cvtepu16_epi32(h);
+    __m512i bits = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    __mmask16 tiny = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
+    __mmask16 nan = _mm512_cmpeq_epi32_mask(e, _mm512_set1_epi32(255));
+    bits = _mm512_mask_sllv_epi32(bits, tiny, _mm512_set1_epi32(0x00200000), e);
+    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, nan, _mm512_set1_epi32(0x7fc00000)));
+}
+
+/* ---- formats of 256 ---- */
+
+static inline void put_head(const struct unit *u, bool has_min, int i, struct chunk *c)
+{
+    c->d[i] = u->d[0];
+    if (!has_min)
+        return;
+    c->dmin[i] = u->dmin;
+    __m256i m = _mm256_load_si256((const __m256i *)(const void *)u->m);
+    _mm_storeu_si128((__m128i *)(void *)c->least[i], _mm256_cvtepi16_epi8(m));
+}
+
+/* Any format, by way of words. */
+static inline __attribute__((always_inline)) void
+planes_words(enum quant_type type, const uint8_t *src, int i, struct chunk *c)
+{
+    struct unit u;
+    __m512i w[8];
+    expand_256(type, src, w, &u);
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; k++) {
+        __m512i high = words_high(w[k]);
+        put_bytes(c->high[k / 2][i] + k % 2 * 32, high);
+        put_bytes(c->low[k / 2][i] + k % 2 * 32, words_low(w[k], high));
+    }
+    put_head(&u, type_has_min(type), i, c);
+}
+
+/* In each 16 bytes, of a group of 16 values, the words 0, s, 2 * s, 3 * s of its scale s: products
+ * of all values of two bits. */
+static inline __m512i q2_products(__m512i scales, int k)
+{
+    const __m512i times = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 1, 0, 2, 0, 3, 0, 0, 0, 0, 0,
+                                                               0, 0, 0, 0));
+    __m512i group = _mm512_inserti64x4(
+        _mm512_castsi256_si512(_mm256_set_m128i(_mm_set1_epi8((char)(2 * k + 1)),
+                                                _mm_set1_epi8((char)(2 * k)))),
+        _mm256_set_m128i(_mm_set1_epi8((char)(2 * k + 9)), _mm_set1_epi8((char)(2 * k + 8))), 1);
+    return _mm512_maddubs_epi16(_mm512_shuffle_epi8(scales, group), times);
+}
+
+static inline void planes_q2_k(const uint8_t *src, int i, struct chunk *c)
+{
+    const __m512i twice = _mm512_set1_epi8(6);
+    struct unit u;
+    __m512i scales = q2_k_head(src, &u), v = _mm512_loadu_si512(src + 16);
+    __m512i at[4] = {_mm512_slli_epi16(v, 1), _mm512_srli_epi16(v, 1), _mm512_srli_epi16(v, 3),
+                     _mm512_srli_epi16(v, 5)};
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) { /* values 32 * k on, then those from 128 + 32 * k on */
+        __m512i x = _mm512_shuffle_epi8(q2_products(scales, k), _mm512_and_si512(at[k], twice));
+        _mm256_storeu_si256((__m256i *)(void *)(c->low[k / 2][i] + k % 2 * 32),
+                            _mm512_castsi512_si256(x));
+        _mm256_storeu_si256((__m256i *)(void *)(c->low[2 + k / 2][i] + k % 2 * 32),
+                            _mm512_extracti64x4_epi64(x, 1));
+    }
+    put_head(&u, true, i, c);
+}
+
+/* Scale times nibble for the 64 scales, of which each plane is a table of 16 bytes. */
+#define Q4_1(part, s, v) part((s) * (v))
+#define Q4_4(part, s, v)                                                                           \
+    Q4_1(part, s, v), Q4_1(part, s, (v) + 1), Q4_1(part, s, (v) + 2), Q4_1(part, s, (v) + 3)
+#define Q4_ROW(part, s) {Q4_4(part, s, 0), Q4_4(part, s, 4), Q4_4(part, s, 8), Q4_4(part, s, 12)}
+#define Q4_ROWS(part, s) Q4_ROW(part, s), Q4_ROW(part, (s) + 1), Q4_ROW(part, (s) + 2), \
+    Q4_ROW(part, (s) + 3)
+#define Q4_TABLE(part)                                                                             \
+    {Q4_ROWS(part, 0), Q4_ROWS(part, 4), Q4_ROWS(part, 8), Q4_ROWS(part, 12),                      \
+     Q4_ROWS(part, 16), Q4_ROWS(part, 20), Q4_ROWS(part, 24), Q4_ROWS(part, 28),                   \
+     Q4_ROWS(part, 32), Q4_ROWS(part, 36), Q4_ROWS(part, 40), Q4_ROWS(part, 44),                   \
+     Q4_ROWS(part, 48), Q4_ROWS(part, 52), Q4_ROWS(part, 56), Q4_ROWS(part, 60)}
+static const _Alignas(64) int8_t q4_low[64][16] = Q4_TABLE(PLANE_LOW);
+static const _Alignas(64) int8_t q4_high[64][16] = Q4_TABLE(PLANE_HIGH);
+
+/* Two tables of 16 bytes, each for half of the register. */
+static inline __m512i two_tables(const int8_t (*table)[16], int first, int last)
+{
+    __m512i a = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)(const void *)table[first]));
+    __m128i b = _mm_load_si128((const __m128i *)(const void *)table[last]);
+    return _mm512_mask_broadcast_i32x4(a, 0xff00, b);
+}
+
+static inline void planes_q4_k(const uint8_t *src, int i, struct chunk *c)
+{
+    const __m512i nibble = _mm512_set1_epi8(15);
+    const __m512i shift = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi64x(4), 1);
+    struct unit u;
+    _Alignas(32) uint8_t scale[32];
+    _mm256_store_si256((__m256i *)(void *)scale, avx2_q45_head(src, &u));
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        __m256i qs = _mm256_loadu_si256((const __m256i *)(const void *)(src + 16 + 32 * k));
+        __m512i v = _mm512_srlv_epi64(_mm512_broadcast_i64x4(qs), shift);
+        v = _mm512_and_si512(v, nibble);
+        int a = scale[2 * k], b = scale[2 * k + 1];
+        _mm512_store_si512(c->low[k][i], _mm512_shuffle_epi8(two_tables(q4_low, a, b), v));
+        _mm512_store_si512(c->high[k][i], _mm512_shuffle_epi8(two_tables(q4_high, a, b), v));
+    }
+    put_head(&u, true, i, c);
+}
+
+/* 2 * s + 1 times the values of the lattice's two bits, then times their opposites. */
+#define IQ2_HALF(part, s, sign)                                                                    \
+    part((sign) * 8 * (2 * (s) + 1)), part((sign) * 25 * (2 * (s) + 1)),                           \
+        part((sign) * 43 * (2 * (s) + 1)), 0
+#define IQ2_ROW(part, s) {IQ2_HALF(part, s, 1), IQ2_HALF(part, s, -1)}
+#define IQ2_TABLE(part)                                                                            \
+    {IQ2_ROW(part, 0), IQ2_ROW(part, 1), IQ2_ROW(part, 2), IQ2_ROW(part, 3), IQ2_ROW(part, 4),     \
+     IQ2_ROW(part, 5), IQ2_ROW(part, 6), IQ2_ROW(part, 7), IQ2_ROW(part, 8), IQ2_ROW(part, 9),     \
+     IQ2_ROW(part, 10), IQ2_ROW(part, 11), IQ2_ROW(part, 12), IQ2_ROW(part, 13),                   \
+     IQ2_ROW(part, 14), IQ2_ROW(part, 15)}
+static const _Alignas(64) int8_t iq2_low[16][8] = IQ2_TABLE(PLANE_LOW);
+static const _Alignas(64) int8_t iq2_high[16][8] = IQ2_TABLE(PLANE_HIGH);
+
+/* The rows of a table that the qwords of `at` name. */
+static inline __m512i rows_of(const int8_t (*table)[8], __m512i at)
+{
+    return _mm512_permutex2var_epi64(_mm512_load_si512(table), at, _mm512_load_si512(table + 8));
+}
+
+/* As bytes_iq2_xxs: a value is looked up by its two bits and its sign, in the rows of the two
+ * scales that 16 bytes have. */
+static inline void planes_iq2_xxs(const uint8_t *src, int i, struct chunk *c)
+{
+    const __m512i parity = _mm512_set1_epi64(0x010204081020407f);
+    const __m512i each = _mm512_set1_epi64((long long)0x8040201008040201);
+    const __m512i code_bits = _mm512_set1_epi8(3), negative = _mm512_set1_epi8(4);
+    const __m512i odd = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0808080808080808, 0));
+    uint16_t d;
+    memcpy(&d, src, 2);
+    c->d[i] = f16_avx2(d) * 0.125f;
+    __m512i v = _mm512_loadu_si512(src + 2), scale = _mm512_srli_epi64(v, 60);
+    __m512i first = look_up(iq2_xxs_first, v), last = look_up(iq2_xxs_last, v);
+    __m512i low = rows_of(iq2_low, scale), high = rows_of(iq2_high, scale);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        const long long at = 0x0604020006040200 + 0x0808080808080808 * k;
+        const long long sign_at = 0x2020202020202020 + 0x0707070707070707 * k;
+        __m512i code = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(at), first);
+        code = _mm512_mask_multishift_epi64_epi8(code, 0xf0f0f0f0f0f0f0f0, _mm512_set1_epi64(at),
+                                                 last);
+        code = _mm512_ternarylogic_epi64(code, code_bits, odd, 0xea); /* code & 3 | odd */
+        __m512i signs = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(sign_at), v);
+        signs = _mm512_gf2p8affine_epi64_epi8(signs, parity, 0);
+        code = _mm512_mask_add_epi8(code, _mm512_test_epi8_mask(signs, each), code, negative);
+        _mm512_store_si512(c->low[k][i], _mm512_shuffle_epi8(low, code));
+        _mm512_store_si512(c->high[k][i], _mm512_shuffle_epi8(high, code));
+    }
+}
+
+#endif
