@@ -238,33 +238,23 @@ static inline __m512i rows_of(const int8_t (*table)[8], __m512i at)
     return _mm512_permutex2var_epi64(_mm512_load_si512(table), at, _mm512_load_si512(table + 8));
 }
 
-/* As bytes_iq2_xxs: a value is looked up by its two bits and its sign, in the rows of the two
- * scales that 16 bytes have. */
+/* A value is looked up by its code and sign, in the rows of the scales that its 16 bytes have. */
 static inline void planes_iq2_xxs(const uint8_t *src, int i, struct chunk *c)
 {
-    const __m512i parity = _mm512_set1_epi64(0x010204081020407f);
-    const __m512i each = _mm512_set1_epi64((long long)0x8040201008040201);
-    const __m512i code_bits = _mm512_set1_epi8(3), negative = _mm512_set1_epi8(4);
+    const __m512i low_bits = _mm512_set1_epi8(7);
     const __m512i odd = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0808080808080808, 0));
     uint16_t d;
     memcpy(&d, src, 2);
     c->d[i] = f16_avx2(d) * 0.125f;
     __m512i v = _mm512_loadu_si512(src + 2), scale = _mm512_srli_epi64(v, 60);
-    __m512i first = look_up(iq2_xxs_first, v), last = look_up(iq2_xxs_last, v);
+    struct iq2_xxs parts = iq2_xxs_parts(v);
     __m512i low = rows_of(iq2_low, scale), high = rows_of(iq2_high, scale);
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
-        const long long at = 0x0604020006040200 + 0x0808080808080808 * k;
-        const long long sign_at = 0x2020202020202020 + 0x0707070707070707 * k;
-        __m512i code = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(at), first);
-        code = _mm512_mask_multishift_epi64_epi8(code, 0xf0f0f0f0f0f0f0f0, _mm512_set1_epi64(at),
-                                                 last);
-        code = _mm512_ternarylogic_epi64(code, code_bits, odd, 0xea); /* code & 3 | odd */
-        __m512i signs = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(sign_at), v);
-        signs = _mm512_gf2p8affine_epi64_epi8(signs, parity, 0);
-        code = _mm512_mask_add_epi8(code, _mm512_test_epi8_mask(signs, each), code, negative);
-        _mm512_store_si512(c->low[k][i], _mm512_shuffle_epi8(low, code));
-        _mm512_store_si512(c->high[k][i], _mm512_shuffle_epi8(high, code));
+        __m512i at = iq2_xxs_index(&parts, k);
+        at = _mm512_ternarylogic_epi64(at, low_bits, odd, 0xea); /* at & 7 | odd */
+        _mm512_store_si512(c->low[k][i], _mm512_shuffle_epi8(low, at));
+        _mm512_store_si512(c->high[k][i], _mm512_shuffle_epi8(high, at));
     }
 }
 

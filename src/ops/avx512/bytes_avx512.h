@@ -89,35 +89,52 @@ static inline __m512i look_up(const uint8_t *table, __m512i at)
     return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(at), high);
 }
 
-/* In each 8 bytes, of 32 values, four entries of the lattice, then four times seven signs, of which
- * the eighth is the parity, and the scale. scale: of each 32 values, twice. */
-static inline void bytes_iq2_xxs(const uint8_t *src, __m512i *w, __m512i *scale, struct unit *u)
+/* Of each 32 values, in 8 bytes: four entries of the lattice, then four times seven signs, of which
+ * the eighth is the parity, and the scale. */
+struct iq2_xxs {
+    __m512i codes;             /* of each 32 values the first halves of four entries, the last */
+    __m512i signs;             /* eight signs of each of four entries, twice */
+};
+
+static inline struct iq2_xxs iq2_xxs_parts(__m512i v)
 {
-    /* 128 + the value of two bits, whatever the four bits beside them */
-    const __m512i value = _mm512_set1_epi32((int)0x80ab9988);
+    const __m512i sevens = _mm512_set1_epi32(0x352e2720); /* bits 32, 39, 46 and 53 on */
     /* bits 0 to 6, and their sum */
     const __m512i parity = _mm512_set1_epi64(0x010204081020407f);
-    const __m512i each = _mm512_set1_epi64((long long)0x8040201008040201);
+    __m512i at = _mm512_shuffle_epi32(v, (_MM_PERM_ENUM)0xa0);
+    return (struct iq2_xxs){
+        .codes = _mm512_mask_mov_epi32(look_up(iq2_xxs_first, at), 0xaaaa,
+                                       look_up(iq2_xxs_last, at)),
+        .signs = _mm512_gf2p8affine_epi64_epi8(_mm512_multishift_epi64_epi8(sevens, v), parity, 0),
+    };
+}
+
+/* Of 8 of each 32 values, from 8 * k on: the code in bits 0 and 1, the sign in bit 2, and anything
+ * in those above. */
+static inline __m512i iq2_xxs_index(const struct iq2_xxs *p, int k)
+{
+    const long long code_at = 0x2624222006040200 + 0x0808080808080808 * k;
+    const long long sign_at = 0x0504030201003f3e + 0x0808080808080808 * k;
+    __m512i code = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(code_at), p->codes);
+    __m512i sign = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(sign_at), p->signs);
+    return _mm512_ternarylogic_epi64(_mm512_set1_epi8(3), code, sign, 0xca); /* 3 ? code : sign */
+}
+
+/* scale: of each 32 values, twice. */
+static inline void bytes_iq2_xxs(const uint8_t *src, __m512i *w, __m512i *scale, struct unit *u)
+{
+    /* 128 + the value of a code, then 128 - the value */
+    const __m512i value = _mm512_set1_epi64((long long)0x8055677880ab9988);
     uint16_t d;
     memcpy(&d, src, 2);
     u->d[0] = f16_avx2(d) * 0.125f;
     __m512i v = _mm512_loadu_si512(src + 2);
-    __m512i first = look_up(iq2_xxs_first, v), last = look_up(iq2_xxs_last, v);
+    struct iq2_xxs parts = iq2_xxs_parts(v);
     __m512i s = _mm512_srli_epi32(_mm512_shuffle_epi32(v, (_MM_PERM_ENUM)0xf5), 28);
     *scale = _mm512_or_si512(_mm512_add_epi32(s, s), _mm512_set1_epi32(1));
 #pragma GCC unroll 4
-    for (int k = 0; k < 4; k++) {
-        const long long at = 0x0604020006040200 + 0x0808080808080808 * k;
-        const long long sign_at = 0x2020202020202020 + 0x0707070707070707 * k;
-        __m512i code = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(at), first);
-        code = _mm512_mask_multishift_epi64_epi8(code, 0xf0f0f0f0f0f0f0f0, _mm512_set1_epi64(at),
-                                                 last);
-        __m512i signs = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(sign_at), v);
-        signs = _mm512_gf2p8affine_epi64_epi8(signs, parity, 0);
-        __m512i x = _mm512_permutexvar_epi8(code, value);
-        w[k] = _mm512_mask_sub_epi8(x, _mm512_test_epi8_mask(signs, each), _mm512_setzero_si512(),
-                                    x);
-    }
+    for (int k = 0; k < 4; k++)
+        w[k] = _mm512_permutexvar_epi8(iq2_xxs_index(&parts, k), value);
 }
 
 #endif

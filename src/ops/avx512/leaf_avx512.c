@@ -83,6 +83,15 @@ static inline __m256i halves(__m512i v)
     return _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
 }
 
+/* Rows follow each other in memory, and so do tiles: memory is asked for this far ahead. */
+#define ROW_AHEAD 2048
+
+static inline __attribute__((always_inline)) void ask_ahead(const uint8_t *src, uint32_t bytes)
+{
+    for (uint32_t k = 0; k < bytes; k += 64)
+        _mm_prefetch((const char *)src + ROW_AHEAD + k, _MM_HINT_T0);
+}
+
 /* Products of the words w[8] with 256 of a batch row, in 16 sums. */
 static inline __m512i dot_words(const __m512i *w, const int16_t *q)
 {
@@ -126,7 +135,8 @@ whole_dot(enum quant_type type, const struct whole *v, const struct act *x, int6
         return dot_words(v->w, x->q + b * 256);
     const struct act_bytes *a = act_bytes(x, b);
     __m512i first = _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)a->bias));
-    __m512i times = _mm512_mullo_epi32(_mm512_loadu_si512(a->times), v->scale);
+    /* at most BYTE_TIMES * 31: words, whose products are cheaper */
+    __m512i times = _mm512_mullo_epi16(_mm512_loadu_si512(a->times), v->scale);
     return _mm512_mullo_epi32(dot_bytes(v->w, a->q, first), times);
 }
 
@@ -145,6 +155,7 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
         for (int k = 0; k < blocks; k++) {
             struct unit u;
             struct whole w;
+            ask_ahead(row + (b + k) * bytes, bytes);
             whole_load(type, row + (b + k) * bytes, &w, &u);
             v[k] = halves(whole_dot(type, &w, x, b + k));
             d[k] = u.d[0];
@@ -206,6 +217,7 @@ group_products(enum quant_type type, const uint8_t *src, const struct act *x, in
     for (int k = 0; k < g->n; k++) {
         struct unit u;
         struct whole w;
+        ask_ahead(src + (uint64_t)k * bytes, bytes);
         whole_load(type, src + (uint64_t)k * bytes, &w, &u);
         g->d[k] = u.d[0];
         for (int i = 0; i < n_x; i++)
@@ -269,6 +281,7 @@ blocks_32(const struct qrows *row, int64_t at, int blocks, const struct act *x, 
     struct unit u;
     __m512i w[8];
     __m256 d;
+    ask_ahead(src, (uint32_t)blocks * quant_info(type)->block_bytes);
     if (blocks == 8) {
         d = expand_32_x8(type, src, w);
     } else {
