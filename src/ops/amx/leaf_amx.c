@@ -137,9 +137,9 @@ unpack_rows(enum quant_type type, const struct qrows *w, int first, int last, in
 {
     int64_t block = act_block(type);
     int blocks = w->n - at < 256 ? (int)((w->n - at) / 32) : 8;
-    uint32_t block_bytes = quant_info(type)->block_bytes;
-    uint32_t ahead = block == 32 ? 8 * block_bytes : block_bytes;
-    const uint8_t *src = w->data + (uint64_t)(at / block) * block_bytes;
+    uint32_t bytes = block_bytes(type);
+    uint32_t ahead = block == 32 ? 8 * bytes : bytes;
+    const uint8_t *src = w->data + (uint64_t)(at / block) * bytes;
     for (int i = first; i < last; i++) {
         const uint8_t *row = src + (uint64_t)i * w->row_bytes;
         for (uint32_t k = 0; k < ahead; k += 64)

@@ -87,7 +87,7 @@ planes_32(enum quant_type type, const uint8_t *src, int blocks, int i, struct ch
         : type == QUANT_IQ4_NL ? avx2_table(quant_iq4_values)
                                : _mm_setr_epi8(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6,
                                                7);
-    uint32_t bytes = quant_info(type)->block_bytes;
+    uint32_t bytes = block_bytes(type);
     for (int b = 0; b < blocks; b++, src += bytes) {
         const __m128i *q = (const __m128i *)(const void *)(src + 2);
         __m512i v;

@@ -184,7 +184,7 @@ static inline __attribute__((always_inline)) void
 row_many(enum quant_type type, const uint8_t *row, int64_t n, const struct act *x, int n_x,
          float (*y)[TILE_ROWS])
 {
-    uint32_t bytes = quant_info(type)->block_bytes;
+    uint32_t bytes = block_bytes(type);
     __m256 sum[ROW_BATCH];
     struct units8 u;
     u.has_min = type_has_min(type);
@@ -296,7 +296,7 @@ unpack_eight(enum quant_type type, const struct qrows *w, int n_rows, const stru
 {
     int block = act_block(type);
     int n = t->n - at < 256 ? (int)(t->n - at) : 256, blocks = n / block;
-    int64_t from = at / block * quant_info(type)->block_bytes;
+    int64_t from = at / block * block_bytes(type);
     struct unit u[8];
     for (int i = 0; i < 8; i++) {
         float *d = t->d + at / block * TILE_ROWS + row0 + i;

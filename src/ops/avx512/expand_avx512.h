@@ -158,7 +158,7 @@ static inline void nibbles_x4(const uint8_t *qs, int bytes, __m128i table, __m51
 static inline __attribute__((always_inline)) __m256 expand_32_x8(enum quant_type type,
                                                                  const uint8_t *src, __m512i *w)
 {
-    int bytes = (int)quant_info(type)->block_bytes;
+    int bytes = (int)block_bytes(type);
     if (type == QUANT_Q8_0) {
 #pragma GCC unroll 8
         for (int k = 0; k < 8; k++)
@@ -180,7 +180,7 @@ static inline __attribute__((always_inline)) __m256 expand_32_x8(enum quant_type
 static inline __attribute__((always_inline)) void
 expand(enum quant_type type, const uint8_t *src, int blocks, __m512i *w, struct unit *u)
 {
-    uint32_t bytes = quant_info(type)->block_bytes;
+    uint32_t bytes = block_bytes(type);
     if (act_block(type) == 256) {
         expand_256(type, src, w, u);
     } else if (blocks == 8) {

@@ -213,7 +213,7 @@ static inline __attribute__((always_inline)) void
 group_products(enum quant_type type, const uint8_t *src, const struct act *x, int64_t b, int n_x,
                struct group *g)
 {
-    uint32_t bytes = quant_info(type)->block_bytes;
+    uint32_t bytes = block_bytes(type);
     for (int k = 0; k < g->n; k++) {
         struct unit u;
         struct whole w;
@@ -261,7 +261,7 @@ rows_many(enum quant_type type, const struct qrows *w, int n_rows, const struct 
         struct group g;
         for (int64_t b = 0; b < w->n / 256; b += GROUP) {
             g.n = w->n / 256 - b < GROUP ? (int)(w->n / 256 - b) : GROUP;
-            group_products(type, row + (uint64_t)b * quant_info(type)->block_bytes, x, b, n_x, &g);
+            group_products(type, row + (uint64_t)b * block_bytes(type), x, b, n_x, &g);
             for (int i = 0; i < n_x; i++)
                 group_add(type, &g, i, x[i].d + b, sum[i] + b % 8);
         }
@@ -277,11 +277,11 @@ blocks_32(const struct qrows *row, int64_t at, int blocks, const struct act *x, 
           __m256 *sum)
 {
     enum quant_type type = row->type;
-    const uint8_t *src = row->data + (uint64_t)(at / 32) * quant_info(type)->block_bytes;
+    const uint8_t *src = row->data + (uint64_t)(at / 32) * block_bytes(type);
     struct unit u;
     __m512i w[8];
     __m256 d;
-    ask_ahead(src, (uint32_t)blocks * quant_info(type)->block_bytes);
+    ask_ahead(src, (uint32_t)blocks * block_bytes(type));
     if (blocks == 8) {
         d = expand_32_x8(type, src, w);
     } else {
@@ -339,7 +339,7 @@ static void put_minima(const __m512i *least, const struct tile *t, int64_t to)
 static void unpack_bytes_256(const struct qrows *w, int n_rows, int64_t at, const struct tile *t,
                              int64_t to)
 {
-    const uint8_t *src = w->data + (uint64_t)(at / 256) * quant_info(w->type)->block_bytes;
+    const uint8_t *src = w->data + (uint64_t)(at / 256) * block_bytes(w->type);
     __m512i r[4][TILE_ROWS], sub[TILE_ROWS];
     for (int i = 0; i < TILE_ROWS; i++) {
         struct unit u = {.d = {0}};
@@ -366,7 +366,7 @@ unpack_256(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
     int block = act_block(type);
     int blocks = block == 256 ? 1 : t->n - to < 256 ? (int)(t->n - to) / 32 : 8;
     int words = blocks * block / 32;
-    const uint8_t *src = w->data + (uint64_t)(at / block) * quant_info(type)->block_bytes;
+    const uint8_t *src = w->data + (uint64_t)(at / block) * block_bytes(type);
     __m512i r[8][TILE_ROWS], least[TILE_ROWS];
     for (int i = 0; i < TILE_ROWS; i++) {
         struct unit u;
