@@ -331,6 +331,14 @@ static void put_minima(const __m512i *least, const struct tile *t, int64_t to)
     memcpy(t->m + to / 16 * TILE_ROWS, pairs, sizeof(pairs) / 2);
 }
 
+/* The same rows of the next tile, which follows this one in memory. */
+static inline __attribute__((always_inline)) void ask_next_tile(const uint8_t *row,
+                                                                uint64_t row_bytes, uint32_t bytes)
+{
+    for (uint32_t k = 0; k < bytes; k += 64)
+        _mm_prefetch((const char *)row + TILE_ROWS * row_bytes + k, _MM_HINT_T1);
+}
+
 /* 256 values of a tile of bytes: [64][TILE_ROWS][4], then the scales [16][TILE_ROWS] of each 32 of
  * them, twice. */
 #define TILE_SCALES (256 * TILE_ROWS)
@@ -345,8 +353,10 @@ static void unpack_bytes_256(const struct qrows *w, int n_rows, int64_t at, cons
         struct unit u = {.d = {0}};
         __m512i v[4] = {0};
         sub[i] = _mm512_setzero_si512();
+        const uint8_t *row = src + (uint64_t)i * w->row_bytes;
+        ask_next_tile(row, w->row_bytes, sizeof(struct block_iq2_xxs));
         if (i < n_rows)
-            bytes_iq2_xxs(src + (uint64_t)i * w->row_bytes, v, &sub[i], &u);
+            bytes_iq2_xxs(row, v, &sub[i], &u);
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++)
             r[k][i] = v[k];
@@ -371,8 +381,10 @@ unpack_256(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
     for (int i = 0; i < TILE_ROWS; i++) {
         struct unit u;
         __m512i v[8];
+        const uint8_t *row = src + (uint64_t)i * w->row_bytes;
+        ask_next_tile(row, w->row_bytes, (uint32_t)blocks * block_bytes(type));
         if (i < n_rows) {
-            expand(type, src + (uint64_t)i * w->row_bytes, blocks, v, &u);
+            expand(type, row, blocks, v, &u);
         } else {
             u = (struct unit){0};
             for (int j = 0; j < 8; j++)
