@@ -157,24 +157,23 @@ unpack_rows(enum quant_type type, const struct qrows *w, int first, int last, in
     }
 }
 
-#define UNPACKS(X)                                                                                 \
-    X(Q8_0) X(Q4_0) X(IQ4_NL) X(MXFP4) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_XS)           \
-    X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(IQ1_S)
-#define UNPACK(name)                                                                               \
-    static void unpack_##name(const struct qrows *w, int first, int last, int64_t at,              \
-                              struct chunk *c)                                                     \
+#define UNPACK(type, block)                                                                        \
+    static void unpack_##block(const struct qrows *w, int first, int last, int64_t at,             \
+                               struct chunk *c)                                                    \
     {                                                                                              \
-        unpack_rows(QUANT_##name, w, first, last, at, c);                                          \
+        unpack_rows(type, w, first, last, at, c);                                                  \
     }
-#define UNPACK_CASE(name)                                                                          \
-    case QUANT_##name:                                                                             \
-        return unpack_##name;
-UNPACKS(UNPACK)
+FORMATS_32(UNPACK)
+FORMATS_256(UNPACK)
 
 static unpack_fn unpack_of(enum quant_type type)
 {
+#define UNPACK_OF(type, block)                                                                     \
+    case type:                                                                                     \
+        return unpack_##block;
     switch (type) {
-        UNPACKS(UNPACK_CASE)
+        FORMATS_32(UNPACK_OF)
+        FORMATS_256(UNPACK_OF)
     default:
         SLUICE_ASSERT(!"a quantised type");
     }

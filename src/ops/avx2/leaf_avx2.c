@@ -211,12 +211,12 @@ row_many(enum quant_type type, const uint8_t *row, int64_t n, const struct act *
 }
 
 /* One loop over rows for each format, with the unpacking inlined. */
-#define ROWS_32(type)                                                                              \
+#define ROWS_32(type, block)                                                                       \
     case type:                                                                                     \
         for (int o = 0; o < n_rows; o++)                                                           \
             for (int i = 0; i < n; i++)                                                            \
                 y[i][o] = row_32(type, w->data + (uint64_t)o * w->row_bytes, w->n, x + i);         \
-        return
+        return;
 #define ROWS_256(type, block)                                                                      \
     case type:                                                                                     \
         for (int o = 0; o < n_rows; o++) {                                                         \
@@ -226,28 +226,14 @@ row_many(enum quant_type type, const uint8_t *row, int64_t n, const struct act *
             else                                                                                   \
                 row_many(type, row, w->n, x, n, (float (*)[TILE_ROWS])(y[0] + o));                 \
         }                                                                                          \
-        return
+        return;
 
 static void avx2_row_dot(const struct qrows *w, int n_rows, const struct act *x, int n,
                          float (*y)[TILE_ROWS])
 {
     switch (w->type) {
-        ROWS_32(QUANT_Q8_0);
-        ROWS_32(QUANT_Q4_0);
-        ROWS_32(QUANT_IQ4_NL);
-        ROWS_32(QUANT_MXFP4);
-        ROWS_256(QUANT_Q2_K, block_q2_k);
-        ROWS_256(QUANT_Q3_K, block_q3_k);
-        ROWS_256(QUANT_Q4_K, block_q4_k);
-        ROWS_256(QUANT_Q5_K, block_q5_k);
-        ROWS_256(QUANT_Q6_K, block_q6_k);
-        ROWS_256(QUANT_IQ4_XS, block_iq4_xs);
-        ROWS_256(QUANT_IQ2_XXS, block_iq2_xxs);
-        ROWS_256(QUANT_IQ2_XS, block_iq2_xs);
-        ROWS_256(QUANT_IQ2_S, block_iq2_s);
-        ROWS_256(QUANT_IQ3_XXS, block_iq3_xxs);
-        ROWS_256(QUANT_IQ3_S, block_iq3_s);
-        ROWS_256(QUANT_IQ1_S, block_iq1_s);
+        FORMATS_32(ROWS_32)
+        FORMATS_256(ROWS_256)
     default:
         SLUICE_ASSERT(!"a quantised type");
     }

@@ -9,30 +9,35 @@
 #include "ops/cpu/unpack_body.h"
 
 /* 16 bytes as 16 words */
-#define BLOCK_BYTES(name, block)                                                                   \
-    case QUANT_##name:                                                                             \
-        return sizeof(struct block);
+/* Every quantised format and its block, of 32 values and of 256: one loop of a kernel for each. */
+#define FORMATS_32(X)                                                                              \
+    X(QUANT_Q8_0, block_q8_0)                                                                      \
+    X(QUANT_Q4_0, block_q4_0)                                                                      \
+    X(QUANT_IQ4_NL, block_iq4_nl)                                                                  \
+    X(QUANT_MXFP4, block_mxfp4)
+#define FORMATS_256(X)                                                                             \
+    X(QUANT_Q2_K, block_q2_k)                                                                      \
+    X(QUANT_Q3_K, block_q3_k)                                                                      \
+    X(QUANT_Q4_K, block_q4_k)                                                                      \
+    X(QUANT_Q5_K, block_q5_k)                                                                      \
+    X(QUANT_Q6_K, block_q6_k)                                                                      \
+    X(QUANT_IQ4_XS, block_iq4_xs)                                                                  \
+    X(QUANT_IQ2_XXS, block_iq2_xxs)                                                                \
+    X(QUANT_IQ2_XS, block_iq2_xs)                                                                  \
+    X(QUANT_IQ2_S, block_iq2_s)                                                                    \
+    X(QUANT_IQ3_XXS, block_iq3_xxs)                                                                \
+    X(QUANT_IQ3_S, block_iq3_s)                                                                    \
+    X(QUANT_IQ1_S, block_iq1_s)
 
 /* As quant_info says, and a constant where the type is one. */
 static inline __attribute__((always_inline)) uint32_t block_bytes(enum quant_type type)
 {
+#define BLOCK_BYTES(type, block)                                                                   \
+    case type:                                                                                     \
+        return sizeof(struct block);
     switch (type) {
-        BLOCK_BYTES(Q8_0, block_q8_0)
-        BLOCK_BYTES(Q4_0, block_q4_0)
-        BLOCK_BYTES(IQ4_NL, block_iq4_nl)
-        BLOCK_BYTES(MXFP4, block_mxfp4)
-        BLOCK_BYTES(Q2_K, block_q2_k)
-        BLOCK_BYTES(Q3_K, block_q3_k)
-        BLOCK_BYTES(Q4_K, block_q4_k)
-        BLOCK_BYTES(Q5_K, block_q5_k)
-        BLOCK_BYTES(Q6_K, block_q6_k)
-        BLOCK_BYTES(IQ4_XS, block_iq4_xs)
-        BLOCK_BYTES(IQ2_XXS, block_iq2_xxs)
-        BLOCK_BYTES(IQ2_XS, block_iq2_xs)
-        BLOCK_BYTES(IQ2_S, block_iq2_s)
-        BLOCK_BYTES(IQ3_XXS, block_iq3_xxs)
-        BLOCK_BYTES(IQ3_S, block_iq3_s)
-        BLOCK_BYTES(IQ1_S, block_iq1_s)
+        FORMATS_32(BLOCK_BYTES)
+        FORMATS_256(BLOCK_BYTES)
     default:
         return quant_info(type)->block_bytes;
     }

@@ -406,35 +406,21 @@ unpack_256(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
         put_minima(least, t, to);
 }
 
-#define UNPACK(type)                                                                               \
+#define UNPACK(type, block)                                                                        \
     case type:                                                                                     \
         for (int64_t to = 0; to < t->n; to += 256)                                                 \
             if (has_bytes(type))                                                                   \
                 unpack_bytes_256(w, n_rows, from + to, t, to);                                     \
             else                                                                                   \
                 unpack_256(type, w, n_rows, from + to, t, to);                                     \
-        return
+        return;
 
 /* t->n values of the rows, from the value `from` on. */
 static void unpack_from(const struct qrows *w, int n_rows, int64_t from, const struct tile *t)
 {
     switch (w->type) {
-        UNPACK(QUANT_Q8_0);
-        UNPACK(QUANT_Q4_0);
-        UNPACK(QUANT_IQ4_NL);
-        UNPACK(QUANT_MXFP4);
-        UNPACK(QUANT_Q2_K);
-        UNPACK(QUANT_Q3_K);
-        UNPACK(QUANT_Q4_K);
-        UNPACK(QUANT_Q5_K);
-        UNPACK(QUANT_Q6_K);
-        UNPACK(QUANT_IQ4_XS);
-        UNPACK(QUANT_IQ2_XXS);
-        UNPACK(QUANT_IQ2_XS);
-        UNPACK(QUANT_IQ2_S);
-        UNPACK(QUANT_IQ3_XXS);
-        UNPACK(QUANT_IQ3_S);
-        UNPACK(QUANT_IQ1_S);
+        FORMATS_32(UNPACK)
+        FORMATS_256(UNPACK)
     default:
         SLUICE_ASSERT(!"a quantised type");
     }
@@ -656,7 +642,7 @@ static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *
 }
 
 /* One loop over rows for each format, with the unpacking inlined. */
-#define ROWS_32(type)                                                                              \
+#define ROWS_32(type, block)                                                                       \
     case type:                                                                                     \
         if (n == 1)                                                                                \
             rows_32(type, w, n_rows, x, 1, y);                                                     \
@@ -666,7 +652,7 @@ static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *
             rows_32(type, w, n_rows, x, 3, y);                                                     \
         else                                                                                       \
             rows_32(type, w, n_rows, x, 4, y);                                                     \
-        return
+        return;
 #define ROWS_256(type, block)                                                                      \
     case type:                                                                                     \
         if (n > 1) {                                                                               \
@@ -676,7 +662,7 @@ static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *
         for (int o = 0; o < n_rows; o++)                                                           \
             y[0][o] = row_256(type, sizeof(struct block), w->data + (uint64_t)o * w->row_bytes,    \
                               w->n, x);                                                            \
-        return
+        return;
 
 void avx512_row_dot(const struct qrows *w, int n_rows, const struct act *x, int n,
                            float (*y)[TILE_ROWS])
@@ -686,22 +672,8 @@ void avx512_row_dot(const struct qrows *w, int n_rows, const struct act *x, int 
         return;
     }
     switch (w->type) {
-        ROWS_32(QUANT_Q8_0);
-        ROWS_32(QUANT_Q4_0);
-        ROWS_32(QUANT_IQ4_NL);
-        ROWS_32(QUANT_MXFP4);
-        ROWS_256(QUANT_Q2_K, block_q2_k);
-        ROWS_256(QUANT_Q3_K, block_q3_k);
-        ROWS_256(QUANT_Q4_K, block_q4_k);
-        ROWS_256(QUANT_Q5_K, block_q5_k);
-        ROWS_256(QUANT_Q6_K, block_q6_k);
-        ROWS_256(QUANT_IQ4_XS, block_iq4_xs);
-        ROWS_256(QUANT_IQ2_XXS, block_iq2_xxs);
-        ROWS_256(QUANT_IQ2_XS, block_iq2_xs);
-        ROWS_256(QUANT_IQ2_S, block_iq2_s);
-        ROWS_256(QUANT_IQ3_XXS, block_iq3_xxs);
-        ROWS_256(QUANT_IQ3_S, block_iq3_s);
-        ROWS_256(QUANT_IQ1_S, block_iq1_s);
+        FORMATS_32(ROWS_32)
+        FORMATS_256(ROWS_256)
     default:
         SLUICE_ASSERT(!"a quantised type");
     }
