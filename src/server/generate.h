@@ -1,4 +1,5 @@
-/* server/generate.h - a request's answers while they come; private to generate.c and again.c. */
+/* server/generate.h - a request's answers while they come; private to generate.c,
+ * answer_events.c and again.c. */
 #ifndef SLUICE_SERVER_GENERATE_H
 #define SLUICE_SERVER_GENERATE_H
 
@@ -65,13 +66,18 @@ struct gen {
 enum sluice_status choice_submit(struct choice *c, const struct sluice_tokens *prompt,
                                  struct sluice_grammar *grammar, struct sluice_error *err);
 void choice_emit(struct choice *c, struct event_out *e);
+/* The answer is whole: tells the client, and ends the choice. */
+void choice_conclude(struct choice *c);
+/* The reply ends with the fault, if it has not ended. */
+void gen_fail(struct gen *g, const struct fault *f);
+
+/* ---- answer_events.c ---- */
+
+void choice_on_answer(void *choice, const struct answer_event *e);
 /* A call that was open and not sent is none. */
 void choice_drop_call(struct choice *c);
 /* Nothing more of the source's answer is wanted. */
 void choice_cut(struct choice *c);
-void choice_on_answer(void *choice, const struct answer_event *e);
-/* The answer is whole: tells the client, and ends the choice. */
-void choice_conclude(struct choice *c);
 
 /* ---- again.c ---- */
 
