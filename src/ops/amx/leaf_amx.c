@@ -84,7 +84,8 @@ static inline void words_256(const struct act *x, int64_t b, int k, enum act_kin
     }
 }
 
-/* The sums of 16 values each of a block of row i. */
+/* The sums of 16 values each of a block of row i, for formats with minima: those of ACT_256_BYTE,
+ * which has none, may not fit. */
 static void pack_sums(const int16_t *sum, int i, struct panel_256 *to)
 {
     for (int k = 0; k < 16; k++) {
@@ -142,8 +143,7 @@ unpack_rows(enum quant_type type, const struct qrows *w, int first, int last, in
     const uint8_t *src = w->data + (uint64_t)(at / block) * bytes;
     for (int i = first; i < last; i++) {
         const uint8_t *row = src + (uint64_t)i * w->row_bytes;
-        for (uint32_t k = 0; k < ahead; k += 64)
-            _mm_prefetch((const char *)row + TILE_ROWS * w->row_bytes + k, _MM_HINT_T1);
+        ask_next_tile(row, w->row_bytes, ahead);
         if (block == 32)
             planes_32(type, row, blocks, i, c);
         else if (type == QUANT_IQ2_XXS)

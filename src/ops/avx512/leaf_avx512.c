@@ -331,14 +331,6 @@ static void put_minima(const __m512i *least, const struct tile *t, int64_t to)
     memcpy(t->m + to / 16 * TILE_ROWS, pairs, sizeof(pairs) / 2);
 }
 
-/* The same rows of the next tile, which follows this one in memory. */
-static inline __attribute__((always_inline)) void ask_next_tile(const uint8_t *row,
-                                                                uint64_t row_bytes, uint32_t bytes)
-{
-    for (uint32_t k = 0; k < bytes; k += 64)
-        _mm_prefetch((const char *)row + TILE_ROWS * row_bytes + k, _MM_HINT_T1);
-}
-
 /* 256 values of a tile of bytes: [64][TILE_ROWS][4], then the scales [16][TILE_ROWS] of each 32 of
  * them, twice. */
 #define TILE_SCALES (256 * TILE_ROWS)

@@ -95,6 +95,8 @@ struct operand {
     /* [ACT_KINDS] the rows as panels, at most PANEL_BATCH of them; NULL: not packed */
     const uint8_t *panels[ACT_KINDS];
 };
+/* Row i, quantised. */
+struct act cpu_operand_act(const struct operand *x, int64_t i, enum act_kind kind);
 /* out[i][r] = row first + r of the weight . row i of x for n_rows <= TILE_ROWS weight rows. */
 struct weight_rows {
     enum quant_type type;

@@ -118,7 +118,7 @@ static void tile_float(const struct cpu_ctx *ctx, struct cpu_work *work,
     }
 }
 
-static struct act operand_act(const struct operand *x, int64_t i, enum act_kind kind)
+struct act cpu_operand_act(const struct operand *x, int64_t i, enum act_kind kind)
 {
     return cpu_act(x->act[kind], x->act_stride, operand_row(x, i), x->width, x->offset,
                    kind);
@@ -160,7 +160,7 @@ void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w
         struct act act[ROW_BATCH];
         int n = x->n - i < step ? (int)(x->n - i) : step;
         for (int k = 0; k < n; k++)
-            act[k] = operand_act(x, i + k, kind);
+            act[k] = cpu_operand_act(x, i + k, kind);
         if (direct)
             ctx->leaf->row_dot(&rows, n_rows, act, n, out + i);
         else

@@ -10,20 +10,14 @@ bool cpu_wants_panels(const struct cpu_ctx *ctx, int64_t n_rows)
     return ctx->leaf->panels && n_rows >= ctx->leaf->panels->from;
 }
 
-static struct act act_of(const struct operand *x, int64_t i, enum act_kind kind)
-{
-    int64_t row = x->first + (x->pick ? x->pick[i] / x->pick_div : i);
-    return cpu_act(x->act[kind], x->act_stride, row, x->width, x->offset, kind);
-}
-
-/* Rows i to i + n of the operand, n values of each. */
+/* Up to PANEL_ROWS rows of the operand from row i on, n values of each. */
 static void pack(const struct cpu_ctx *ctx, const struct operand *x, int64_t i, int64_t n,
                  enum act_kind kind, uint8_t *panel)
 {
     struct act act[PANEL_ROWS];
     int rows = x->n - i < PANEL_ROWS ? (int)(x->n - i) : PANEL_ROWS;
     for (int k = 0; k < rows; k++)
-        act[k] = act_of(x, i + k, kind);
+        act[k] = cpu_operand_act(x, i + k, kind);
     ctx->leaf->panels->pack(act, rows, n, kind, panel);
 }
 
