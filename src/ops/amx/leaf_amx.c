@@ -144,16 +144,21 @@ unpack_rows(enum quant_type type, const struct qrows *w, int first, int last, in
     for (int i = first; i < last; i++) {
         const uint8_t *row = src + (uint64_t)i * w->row_bytes;
         ask_next_tile(row, w->row_bytes, ahead);
-        if (block == 32)
-            planes_32(type, row, blocks, i, c);
-        else if (type == QUANT_IQ2_XXS)
+        if (type == QUANT_IQ2_XXS && i + 1 < last) {
+            const uint8_t *two[2] = {row, row + w->row_bytes};
+            ask_next_tile(two[1], w->row_bytes, ahead);
+            planes_iq2_xxs_two(two, i++, c);
+        } else if (type == QUANT_IQ2_XXS) {
             planes_iq2_xxs(row, i, c);
-        else if (type == QUANT_Q2_K)
+        } else if (block == 32) {
+            planes_32(type, row, blocks, i, c);
+        } else if (type == QUANT_Q2_K) {
             planes_q2_k(row, i, c);
-        else if (type == QUANT_Q4_K)
+        } else if (type == QUANT_Q4_K) {
             planes_q4_k(row, i, c);
-        else
+        } else {
             planes_words(type, row, i, c);
+        }
     }
 }
 

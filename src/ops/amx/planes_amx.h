@@ -239,22 +239,38 @@ static inline __m512i rows_of(const int8_t (*table)[8], __m512i at)
 }
 
 /* A value is looked up by its code and sign, in the rows of the scales that its 16 bytes have. */
-static inline void planes_iq2_xxs(const uint8_t *src, int i, struct chunk *c)
+static inline void planes_of_parts(const struct iq2_xxs *parts, __m512i v, int i, struct chunk *c)
 {
     const __m512i low_bits = _mm512_set1_epi8(7);
     const __m512i odd = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0808080808080808, 0));
-    uint16_t d;
-    memcpy(&d, src, 2);
-    c->d[i] = f16_avx2(d) * 0.125f;
-    __m512i v = _mm512_loadu_si512(src + 2), scale = _mm512_srli_epi64(v, 60);
-    struct iq2_xxs parts = iq2_xxs_parts(v);
+    __m512i scale = _mm512_srli_epi64(v, 60);
     __m512i low = rows_of(iq2_low, scale), high = rows_of(iq2_high, scale);
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
-        __m512i at = iq2_xxs_index(&parts, k);
+        __m512i at = iq2_xxs_index(parts, k);
         at = _mm512_ternarylogic_epi64(at, low_bits, odd, 0xea); /* at & 7 | odd */
         _mm512_store_si512(c->low[k][i], _mm512_shuffle_epi8(low, at));
         _mm512_store_si512(c->high[k][i], _mm512_shuffle_epi8(high, at));
+    }
+}
+
+static inline void planes_iq2_xxs(const uint8_t *src, int i, struct chunk *c)
+{
+    __m512i v = _mm512_loadu_si512(src + 2);
+    struct iq2_xxs parts = iq2_xxs_parts(v);
+    planes_of_parts(&parts, v, i, c);
+    c->d[i] = iq2_xxs_d(src);
+}
+
+/* Of the rows i and i + 1, which begin at src[0] and src[1]. */
+static inline void planes_iq2_xxs_two(const uint8_t *const src[2], int i, struct chunk *c)
+{
+    __m512i v[2] = {_mm512_loadu_si512(src[0] + 2), _mm512_loadu_si512(src[1] + 2)};
+    struct iq2_xxs parts[2];
+    iq2_xxs_two_parts(v, parts);
+    for (int k = 0; k < 2; k++) {
+        planes_of_parts(&parts[k], v[k], i + k, c);
+        c->d[i + k] = iq2_xxs_d(src[k]);
     }
 }
 
