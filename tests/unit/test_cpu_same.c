@@ -136,7 +136,8 @@ static void panel_products(const struct leaves *leaf, enum quant_type type, int6
     memset(z[0], 0, sizeof(z[0]));
     tile_dots(&leaves_c, t, by_c, ROWS, z[0]);
     size_t stride = leaf->panels->bytes(n, act_kind(type));
-    uint8_t *panel = aligned_alloc(64, PANEL_BATCH * stride);
+    uint8_t *panel = aligned_alloc(PANEL_ALIGN, PANEL_BATCH * stride);
+    leaf->panels->begin();
     for (int m = 1; m <= ROWS; m += m < 20 ? 1 : 11) {
         memset(panel, 0x55, PANEL_BATCH * stride);
         memset(z[1], 0x55, sizeof(z[1]));
@@ -151,6 +152,7 @@ static void panel_products(const struct leaves *leaf, enum quant_type type, int6
         case_check(m == ROWS || !memcmp(z[1][m], poison, 4), "%s: panels wrote more than %d rows",
                    leaf->name, m);
     }
+    leaf->panels->end();
     free(panel);
     free(x);
     case_free(&w);

@@ -11,17 +11,24 @@
 
 #include "ops/avx512/bytes_avx512.h"
 
+#define PAGE 4096
+
+/* A few blocks of 32, in turn. */
+struct ring {
+    _Alignas(PAGE) uint16_t half[8][TILE_ROWS][32];
+    uint16_t scale[8][TILE_ROWS];  /* as it is stored */
+};
+
+/* What multiplies the products of a block of 256. */
+struct heads {
+    float d[TILE_ROWS], dmin[TILE_ROWS]; /* -dmin: added */
+};
+
+/* A block of 256. */
 struct chunk {
-    union {
-        _Alignas(64) uint16_t half[8][TILE_ROWS][32];
-        struct {
-            int8_t low[4][TILE_ROWS][64], high[4][TILE_ROWS][64];
-        };
-    };
+    _Alignas(PAGE) int8_t low[4][TILE_ROWS][64], high[4][TILE_ROWS][64];
     int8_t least[TILE_ROWS][64];   /* 16 minima of a row, then zeros */
-    uint16_t head[8][TILE_ROWS];   /* formats of 32: the scale as it is stored */
-    float d[TILE_ROWS];            /* formats of 256 */
-    float dmin[TILE_ROWS];         /* -dmin: added */
+    struct heads *heads;
 };
 
 /* Two planes? */
@@ -71,42 +78,55 @@ static inline __m512i halves_of_words(__m512i v)
                            _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(v, 1)));
 }
 
-static inline __m512i halves_of_nibbles(const uint8_t *qs, __m128i table)
+/* The values of 16 nibbles, twice: five bits of a word choose. */
+static inline __m512i halves_table(__m128i values)
 {
-    const __m128i low = _mm_set1_epi8(15);
-    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)qs);
-    return halves_of_bytes(_mm_shuffle_epi8(table, _mm_and_si128(v, low)),
-                           _mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16(v, 4), low)));
+    __m512i v = _mm512_srli_epi32(_mm512_castps_si512(_mm512_cvtepi32_ps(
+                                      _mm512_cvtepi8_epi32(values))), 16);
+    return _mm512_broadcast_i64x4(_mm512_cvtepi32_epi16(v));
 }
 
-static inline __attribute__((always_inline)) void
-planes_32(enum quant_type type, const uint8_t *src, int blocks, int i, struct chunk *c)
+static inline __attribute__((always_inline)) __m512i nibble_values(enum quant_type type)
 {
-    const __m128i table =
-        type == QUANT_MXFP4    ? avx2_table(e2m1_doubled)
-        : type == QUANT_IQ4_NL ? avx2_table(quant_iq4_values)
-                               : _mm_setr_epi8(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6,
-                                               7);
-    uint32_t bytes = block_bytes(type);
-    for (int b = 0; b < blocks; b++, src += bytes) {
+    if (type == QUANT_MXFP4)
+        return halves_table(avx2_table(e2m1_doubled));
+    if (type == QUANT_IQ4_NL)
+        return halves_table(avx2_table(quant_iq4_values));
+    return halves_table(_mm_setr_epi8(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+/* A block's value k is in a low nibble, k + 16 in the high one of the same byte. */
+static inline __m512i halves_of_nibbles(const uint8_t *qs, __m512i values)
+{
+    __m512i v = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)qs));
+    return _mm512_permutexvar_epi16(_mm512_or_si512(v, _mm512_slli_epi32(v, 12)), values);
+}
+
+/* Block b of the first n_rows rows. */
+static inline __attribute__((always_inline)) void
+planes_32(enum quant_type type, const struct qrows *w, int n_rows, int64_t b, struct ring *to)
+{
+    const __m512i values = nibble_values(type);
+    const uint8_t *src = w->data + (uint64_t)b * block_bytes(type);
+    for (int i = 0; i < n_rows; i++, src += w->row_bytes) {
         const __m128i *q = (const __m128i *)(const void *)(src + 2);
         __m512i v;
         if (type == QUANT_Q8_0)
             v = halves_of_bytes(_mm_loadu_si128(q), _mm_loadu_si128(q + 1));
         else
-            v = halves_of_nibbles(src + (type == QUANT_MXFP4 ? 1 : 2), table);
-        _mm512_store_si512(c->half[b][i], v);
+            v = halves_of_nibbles(src + (type == QUANT_MXFP4 ? 1 : 2), values);
+        _mm512_store_si512(to->half[b % 8][i], v);
         if (type == QUANT_MXFP4)
-            c->head[b][i] = src[0];
+            to->scale[b % 8][i] = src[0];
         else
-            memcpy(&c->head[b][i], src, 2);
+            memcpy(&to->scale[b % 8][i], src, 2);
     }
 }
 
 /* The scales of 16 rows. */
-static inline __m512 scales_of(enum quant_type type, const uint16_t *head)
+static inline __m512 scales_of(enum quant_type type, const uint16_t *stored)
 {
-    __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)head);
+    __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)stored);
     if (type != QUANT_MXFP4)
         return _mm512_cvtph_ps(h);
     /* half of 2^(e - 127), by its bits */
@@ -122,10 +142,10 @@ static inline __m512 scales_of(enum quant_type type, const uint16_t *head)
 
 static inline void put_head(const struct unit *u, bool has_min, int i, struct chunk *c)
 {
-    c->d[i] = u->d[0];
+    c->heads->d[i] = u->d[0];
     if (!has_min)
         return;
-    c->dmin[i] = u->dmin;
+    c->heads->dmin[i] = u->dmin;
     __m256i m = _mm256_load_si256((const __m256i *)(const void *)u->m);
     _mm_storeu_si128((__m128i *)(void *)c->least[i], _mm256_cvtepi16_epi8(m));
 }
@@ -259,7 +279,7 @@ static inline void planes_iq2_xxs(const uint8_t *src, int i, struct chunk *c)
     __m512i v = _mm512_loadu_si512(src + 2);
     struct iq2_xxs parts = iq2_xxs_parts(v);
     planes_of_parts(&parts, v, i, c);
-    c->d[i] = iq2_xxs_d(src);
+    c->heads->d[i] = iq2_xxs_d(src);
 }
 
 /* Of the rows i and i + 1, which begin at src[0] and src[1]. */
@@ -270,7 +290,7 @@ static inline void planes_iq2_xxs_two(const uint8_t *const src[2], int i, struct
     iq2_xxs_two_parts(v, parts);
     for (int k = 0; k < 2; k++) {
         planes_of_parts(&parts[k], v[k], i + k, c);
-        c->d[i + k] = iq2_xxs_d(src[k]);
+        c->heads->d[i + k] = iq2_xxs_d(src[k]);
     }
 }
 

@@ -34,6 +34,7 @@ struct cpu_ctx {
     struct ops_limits limits;
     uint8_t *scratch;              /* owned */
     size_t worker_bytes;
+    struct cpu_work *workers;      /* [threads] */
     int64_t max_act;               /* values of the widest activation row */
     uint8_t *act[ACT_KINDS];       /* [max_rows] rows; of ACT_NONE none */
     size_t act_stride;

@@ -76,6 +76,13 @@ static void *carve(struct carve *c, size_t count, size_t size)
     return at;
 }
 
+/* Room for panels. */
+static uint8_t *carve_panels(struct carve *c, size_t bytes)
+{
+    c->used = (c->used + PANEL_ALIGN - 1) / PANEL_ALIGN * PANEL_ALIGN;
+    return carve(c, bytes, 1);
+}
+
 /* Floats of the part of a worker's scratch that attention, indexer and the reference's ops use. */
 static size_t free_floats(const struct ops_limits *l)
 {
@@ -88,6 +95,7 @@ static size_t free_floats(const struct ops_limits *l)
     return larger_of(larger_of(attention, indexer), larger_of(scalar, (size_t)l->n_expert));
 }
 
+/* A worker's part. */
 static struct cpu_work carve_worker(const struct cpu_ctx *ctx, struct carve *c)
 {
     size_t n = ((size_t)ctx->max_act + 255) / 256 * 256;
@@ -100,7 +108,7 @@ static struct cpu_work carve_worker(const struct cpu_ctx *ctx, struct carve *c)
     w.out[0] = carve(c, (size_t)ctx->limits.max_rows, sizeof(*w.out[0]));
     w.out[1] = carve(c, (size_t)ctx->limits.max_rows, sizeof(*w.out[1]));
     for (int k = 0; k < 2; k++)
-        w.gather[k] = carve(c, ctx->gather_room, 1);
+        w.gather[k] = carve_panels(c, ctx->gather_room);
     w.free = carve(c, free_floats(&ctx->limits), sizeof(float));
     return w;
 }
@@ -108,8 +116,7 @@ static struct cpu_work carve_worker(const struct cpu_ctx *ctx, struct carve *c)
 struct cpu_work cpu_worker(const struct cpu_ctx *ctx, int worker)
 {
     SLUICE_ASSERT(ctx->scratch != NULL);
-    struct carve c = {.base = ctx->scratch + (size_t)worker * ctx->worker_bytes};
-    return carve_worker(ctx, &c);
+    return ctx->workers[worker];
 }
 
 static void carve_all(struct cpu_ctx *ctx, struct carve *c)
@@ -118,9 +125,10 @@ static void carve_all(struct cpu_ctx *ctx, struct carve *c)
     size_t rows = (size_t)l->max_rows, streams = (size_t)l->streams;
     size_t slots = rows * ((size_t)l->n_used + 1);
     carve(c, (size_t)pool_threads(ctx->pool), ctx->worker_bytes);
+    ctx->workers = carve(c, (size_t)pool_threads(ctx->pool), sizeof(*ctx->workers));
     for (int k = ACT_NONE + 1; k < ACT_KINDS; k++)
         ctx->act[k] = carve(c, rows, ctx->act_stride);
-    ctx->panels = carve(c, ctx->panel_room, 1);
+    ctx->panels = carve_panels(c, ctx->panel_room);
     ctx->inner_act = carve(c, slots, ctx->inner_stride);
     ctx->inner = carve(c, slots * (size_t)l->inner, sizeof(float));
     ctx->expert_out = carve(c, slots * (size_t)l->dim, sizeof(float));
@@ -169,7 +177,7 @@ static enum sluice_status cpu_plan(void *ctx, const struct ops_limits *limits,
 
     struct carve worker = {0}, measure = {0};
     carve_worker(&next, &worker);
-    next.worker_bytes = worker.used;
+    next.worker_bytes = (worker.used + PANEL_ALIGN - 1) / PANEL_ALIGN * PANEL_ALIGN;
     carve_all(&next, &measure);
     /* every worker touches its own part first */
     next.scratch = memory_take(measure.used, MEMORY_NEAR);
@@ -179,6 +187,10 @@ static enum sluice_status cpu_plan(void *ctx, const struct ops_limits *limits,
     carve_all(&next, &place);
     free(cpu->scratch);
     *cpu = next;
+    for (int i = 0; i < pool_threads(cpu->pool); i++) {
+        struct carve part = {.base = cpu->scratch + (size_t)i * cpu->worker_bytes};
+        cpu->workers[i] = carve_worker(cpu, &part);
+    }
 
     struct cpu_work first = cpu_worker(cpu, 0);
     cpu->scalar = (struct ref_ctx){

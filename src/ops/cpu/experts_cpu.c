@@ -163,6 +163,7 @@ static void run_tiles(const struct tile_run *run, struct operand *all, enum act_
         tiles(run, all);
         return;
     }
+    run->job->ctx->leaf->panels->begin();
     for (int64_t row = 0; row < all->n; row += PANEL_BATCH * PANEL_ROWS) {
         struct operand x = *all;
         int64_t left = all->n - row;
@@ -171,6 +172,7 @@ static void run_tiles(const struct tile_run *run, struct operand *all, enum act_
         expert_panels(run, &x, row, a, b);
         tiles(run, &x);
     }
+    run->job->ctx->leaf->panels->end();
 }
 
 /* The tiles of the expert to which item `at` belongs, up to item `last`. */

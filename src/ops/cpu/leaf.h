@@ -41,6 +41,7 @@
 /* Batch rows of a panel, and panels of one call. */
 #define PANEL_ROWS 16
 #define PANEL_BATCH 4
+#define PANEL_ALIGN 4096
 
 /* How activations are quantised that meet a format: in blocks of 32 or 256 values; BYTE: each 32 of
  * the 256 are bytes times an integer. */
@@ -100,14 +101,18 @@ struct stream_piece {
 };
 
 /* Products by tiles in hardware: batch rows are packed once, in panels of PANEL_ROWS rows, and meet
- * the weights there. The layout of a panel is the table's own. */
+ * the weights there. The layout of a panel is the table's own; panels begin at multiples of
+ * PANEL_ALIGN bytes. */
 struct panels {
     /* From this many batch rows on, faster than row_dot. */
     int from;
-    /* bytes of a panel of rows of n values, a multiple of 64 */
+    /* bytes of a panel of rows of n values, a multiple of PANEL_ALIGN */
     size_t (*bytes)(int64_t n, enum act_kind kind);
     /* n_rows <= PANEL_ROWS rows of n values; the rows that are missing become zeros. */
     void (*pack)(const struct act *x, int n_rows, int64_t n, enum act_kind kind, uint8_t *panel);
+    /* A thread calls begin before its calls of dot, and end after them. */
+    void (*begin)(void);
+    void (*end)(void);
     /* y[i][o] = row o . batch row i for n_rows <= TILE_ROWS weight rows and the first n batch rows
      * of up to PANEL_BATCH panels that lie side by side. */
     void (*dot)(const struct qrows *w, int n_rows, const uint8_t *panels, int n,

@@ -223,6 +223,8 @@ static void matmul_item(const struct matmul_job *job, int64_t item, int64_t row0
     int64_t pass = set->at ? PANEL_BATCH * PANEL_ROWS : n;
     struct operand x = job->x;
     x.offset = mat * job->w[j].n_in;
+    if (set->at)
+        job->ctx->leaf->panels->begin();
     for (int64_t row = row0; row < row0 + n; row += pass) {
         x.first = row;
         x.n = row0 + n - row < pass ? row0 + n - row : pass;
@@ -230,6 +232,8 @@ static void matmul_item(const struct matmul_job *job, int64_t item, int64_t row0
         for (int64_t t = first; t < last; t++)
             matmul_tile(job, j, mat, t * TILE_ROWS, &x, worker);
     }
+    if (set->at)
+        job->ctx->leaf->panels->end();
 }
 
 static void matmul_items(void *arg, int64_t first, int64_t last, int worker)
