@@ -678,29 +678,76 @@ static inline float fold16(__m512 s)
     return tree8(_mm256_add_ps(_mm512_castps512_ps256(s), _mm512_extractf32x8_ps(s, 1)));
 }
 
-/* nw <= 4 rows against nx <= 4; the end of a row is padded with zeros. */
+/* nw <= 4 rows against nx <= 4 */
+struct dot_rows {
+    const float *const *w, *const *x;
+    int nw, nx;
+};
+
+/* s[i][j] += 16 values, or as many as the mask has, from k on. */
+static inline __attribute__((always_inline)) void
+dots_step(const struct dot_rows *r, int64_t k, __mmask16 in, __m512 (*s)[4])
+{
+    __m512 a[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < r->nw; j++)
+        a[j] = _mm512_maskz_loadu_ps(in, r->w[j] + k);
+#pragma GCC unroll 4
+    for (int i = 0; i < r->nx; i++) {
+        __m512 b = _mm512_maskz_loadu_ps(in, r->x[i] + k);
+#pragma GCC unroll 4
+        for (int j = 0; j < r->nw; j++)
+            s[i][j] = _mm512_fmadd_ps(a[j], b, s[i][j]);
+    }
+}
+
+/* The folds of 16 registers, which go on together as soon as halves of them are free. */
+static inline __m512 fold16_all(const __m512 *s)
+{
+    __m512 a[8], b[4], c[2];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) /* of two registers, i + (i + 8) */
+        a[i] = _mm512_add_ps(_mm512_shuffle_f32x4(s[2 * i], s[2 * i + 1], 0x44),
+                             _mm512_shuffle_f32x4(s[2 * i], s[2 * i + 1], 0xee));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) /* of four, each in a lane, i + (i + 4) */
+        b[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a[2 * i], a[2 * i + 1], 0x88),
+                             _mm512_shuffle_f32x4(a[2 * i], a[2 * i + 1], 0xdd));
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) /* i + (i + 2) */
+        c[i] = _mm512_add_ps(_mm512_shuffle_ps(b[2 * i], b[2 * i + 1], 0x44),
+                             _mm512_shuffle_ps(b[2 * i], b[2 * i + 1], 0xee));
+    /* lane l has the registers l, l + 4, l + 8 and l + 12 */
+    __m512 y = _mm512_add_ps(_mm512_shuffle_ps(c[0], c[1], 0x88),
+                             _mm512_shuffle_ps(c[0], c[1], 0xdd));
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11,
+                                                   15), y);
+}
+
+/* The end of a row is padded with zeros. */
 static inline __attribute__((always_inline)) void
 dots_block(const float *const *w, int nw, const float *const *x, int nx, int64_t n,
            float (*y)[DOTS_W])
 {
-    __m512 s[4][4], a[4];
+    const struct dot_rows r = {w, x, nw, nx};
+    __m512 s[4][4];
+    int64_t k = 0;
 #pragma GCC unroll 4
     for (int i = 0; i < nx; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < nw; j++)
             s[i][j] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < n; k += 16) {
-        __mmask16 in = n - k < 16 ? (__mmask16)((1u << (n - k)) - 1) : 0xffff;
-#pragma GCC unroll 4
-        for (int j = 0; j < nw; j++)
-            a[j] = _mm512_maskz_loadu_ps(in, w[j] + k);
-#pragma GCC unroll 4
-        for (int i = 0; i < nx; i++) {
-            __m512 b = _mm512_maskz_loadu_ps(in, x[i] + k);
-#pragma GCC unroll 4
-            for (int j = 0; j < nw; j++)
-                s[i][j] = _mm512_fmadd_ps(a[j], b, s[i][j]);
-        }
+    for (; k + 16 <= n; k += 16)
+        dots_step(&r, k, 0xffff, s);
+    if (k < n)
+        dots_step(&r, k, (__mmask16)((1u << (n - k)) - 1), s);
+    if (nw == 4 && nx == 4) {
+        __m512 all = fold16_all(s[0]);
+        _mm_storeu_ps(y[0], _mm512_extractf32x4_ps(all, 0));
+        _mm_storeu_ps(y[1], _mm512_extractf32x4_ps(all, 1));
+        _mm_storeu_ps(y[2], _mm512_extractf32x4_ps(all, 2));
+        _mm_storeu_ps(y[3], _mm512_extractf32x4_ps(all, 3));
+        return;
     }
 #pragma GCC unroll 4
     for (int i = 0; i < nx; i++)

@@ -109,7 +109,8 @@ void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w
 
 /* ---- panels_cpu.c ---- */
 
-bool cpu_wants_panels(const struct cpu_ctx *ctx, int64_t n_rows);
+/* Whether that many rows are better met as panels by weights of a type. */
+bool cpu_wants_panels(const struct cpu_ctx *ctx, enum quant_type type, int64_t n_rows);
 /* All rows of an operand, packed: parts of n values, each `groups` panels side by side. */
 struct panel_set {
     uint8_t *at;                   /* NULL: none */

@@ -137,42 +137,43 @@ static void down_tiles(const struct tile_run *run, const struct operand *x)
     }
 }
 
-/* The rows of x, which begin with the expert's row `row`, as panels for weights of two kinds. */
+/* The rows of x, which begin with the expert's row `row`, as panels for weights of two types. */
 static void expert_panels(const struct tile_run *run, struct operand *x, int64_t row,
-                          enum act_kind a, enum act_kind b)
+                          const enum quant_type type[2])
 {
     const struct cpu_ctx *ctx = run->job->ctx;
     struct cpu_work work = cpu_worker(ctx, run->worker);
-    enum act_kind kind[2] = {a, b};
     for (int k = 0; k < 2; k++) {
-        if (kind[k] == ACT_NONE || x->panels[kind[k]])
+        enum act_kind kind = act_kind(type[k]);
+        if (kind == ACT_NONE || x->panels[kind])
             continue;
         if (run->packed)
-            x->panels[kind[k]] = cpu_panel_at(&run->packed[kind[k]], row, 0);
-        if (!x->panels[kind[k]])
-            cpu_gather(ctx, x, kind[k], work.gather[k]);
+            x->panels[kind] = cpu_panel_at(&run->packed[kind], row, 0);
+        if (!x->panels[kind])
+            cpu_gather(ctx, x, kind, work.gather[k]);
     }
 }
 
 /* The tiles with all rows of the expert, a few panels of them at a time where there are panels. */
-static void run_tiles(const struct tile_run *run, struct operand *all, enum act_kind a,
-                      enum act_kind b, void (*tiles)(const struct tile_run *,
-                                                     const struct operand *))
+static void run_tiles(const struct tile_run *run, struct operand *all,
+                      const enum quant_type type[2],
+                      void (*tiles)(const struct tile_run *, const struct operand *))
 {
-    if (!cpu_wants_panels(run->job->ctx, all->n)) {
+    const struct cpu_ctx *ctx = run->job->ctx;
+    if (!cpu_wants_panels(ctx, type[0], all->n) || !cpu_wants_panels(ctx, type[1], all->n)) {
         tiles(run, all);
         return;
     }
-    run->job->ctx->leaf->panels->begin();
+    ctx->leaf->panels->begin();
     for (int64_t row = 0; row < all->n; row += PANEL_BATCH * PANEL_ROWS) {
         struct operand x = *all;
         int64_t left = all->n - row;
         x.pick += row;
         x.n = left < PANEL_BATCH * PANEL_ROWS ? left : PANEL_BATCH * PANEL_ROWS;
-        expert_panels(run, &x, row, a, b);
+        expert_panels(run, &x, row, type);
         tiles(run, &x);
     }
-    run->job->ctx->leaf->panels->end();
+    ctx->leaf->panels->end();
 }
 
 /* The tiles of the expert to which item `at` belongs, up to item `last`. */
@@ -192,7 +193,8 @@ static void gate_up_items(void *arg, int64_t first, int64_t last, int worker)
         struct operand x = rows_of(job, run.id);
         if (run.id == job->a->n_expert)
             run.packed = job->panels;
-        run_tiles(&run, &x, act_kind(run.e.gate.type), act_kind(run.e.up.type), gate_up_tiles);
+        enum quant_type type[2] = {run.e.gate.type, run.e.up.type};
+        run_tiles(&run, &x, type, gate_up_tiles);
         at += run.last - run.first;
     }
 }
@@ -203,13 +205,13 @@ static void down_items(void *arg, int64_t first, int64_t last, int worker)
     for (int64_t at = first; at < last;) {
         struct tile_run run = run_of(job, at, last, worker);
         struct operand x = rows_of(job, run.id);
-        enum act_kind kind = act_kind(run.e.down.type);
+        enum quant_type type[2] = {run.e.down.type, run.e.down.type};
         x.pick_div = 1;
         x.x = job->ctx->inner;
         x.x_stride = x.width = run.e.down.n_in;
         x.act = job->inner_act;
         x.act_stride = job->ctx->inner_stride;
-        run_tiles(&run, &x, kind, kind, down_tiles);
+        run_tiles(&run, &x, type, down_tiles);
         at += run.last - run.first;
     }
 }
@@ -253,7 +255,8 @@ static void quantise_input(struct experts_job *job)
     for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++)
         if (need[k])
             cpu_quantise(job->ctx, &rows, k);
-    if (!cpu_wants_panels(job->ctx, a->n))
+    if (!cpu_wants_panels(job->ctx, a->shared_gate.type, a->n) ||
+        !cpu_wants_panels(job->ctx, a->shared_up.type, a->n))
         return;
     struct operand all = {.n = a->n, .act = job->ctx->act, .act_stride = job->ctx->act_stride,
                           .width = a->table.n_in};
@@ -267,7 +270,7 @@ static void quantise_input(struct experts_job *job)
 /* Tiles of a piece: panels of the rows are packed once for each. */
 static int64_t least_tiles(const struct experts_job *job)
 {
-    return cpu_wants_panels(job->ctx, job->a->n) ? 16 : 1;
+    return cpu_wants_panels(job->ctx, job->a->table.gate_type, job->a->n) ? 16 : 1;
 }
 
 void cpu_experts(void *ctx, const struct experts_args *a)

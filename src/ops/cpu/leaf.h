@@ -104,8 +104,8 @@ struct stream_piece {
  * the weights there. The layout of a panel is the table's own; panels begin at multiples of
  * PANEL_ALIGN bytes. */
 struct panels {
-    /* From this many batch rows on, faster than row_dot. */
-    int from;
+    /* From this many batch rows on, faster than row_dot with weights of a type. */
+    int (*from)(enum quant_type type);
     /* bytes of a panel of rows of n values, a multiple of PANEL_ALIGN */
     size_t (*bytes)(int64_t n, enum act_kind kind);
     /* n_rows <= PANEL_ROWS rows of n values; the rows that are missing become zeros. */

@@ -249,6 +249,16 @@ static void matmul_items(void *arg, int64_t first, int64_t last, int worker)
     }
 }
 
+/* Whether all weights that meet activations of the kind want panels of them. */
+static bool wants_panels(const struct matmul_job *job, enum act_kind kind)
+{
+    for (int j = 0; j < job->n_w; j++)
+        if (act_kind(job->w[j].type) == kind &&
+            !cpu_wants_panels(job->ctx, job->w[j].type, job->n))
+            return false;
+    return true;
+}
+
 /* The batch in the form in which the weights meet it; whether any meets panels. */
 static bool prepare_batch(struct cpu_ctx *ctx, struct matmul_job *job)
 {
@@ -261,7 +271,7 @@ static bool prepare_batch(struct cpu_ctx *ctx, struct matmul_job *job)
         if (!need[k])
             continue;
         cpu_quantise(ctx, &rows, k);
-        if (cpu_wants_panels(ctx, job->n))
+        if (wants_panels(job, k))
             job->panels[k] = cpu_pack(ctx, &job->x, job->w[0].n_in, k, &used);
         any = any || job->panels[k].at;
     }

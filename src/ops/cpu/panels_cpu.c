@@ -5,9 +5,9 @@
  * the rows that picked them, PANEL_BATCH panels at a time, in the worker's own room. */
 #include "ops/cpu/cpu.h"
 
-bool cpu_wants_panels(const struct cpu_ctx *ctx, int64_t n_rows)
+bool cpu_wants_panels(const struct cpu_ctx *ctx, enum quant_type type, int64_t n_rows)
 {
-    return ctx->leaf->panels && n_rows >= ctx->leaf->panels->from;
+    return ctx->leaf->panels && n_rows >= ctx->leaf->panels->from(type);
 }
 
 /* Up to PANEL_ROWS rows of the operand from row i on, n values of each. */
