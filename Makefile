@@ -77,6 +77,7 @@ help:
 	@echo 'amx        kernel tests of AMX with its tiles in plain C'
 	@echo 'fuzz       every fuzz target for FUZZ_SECONDS (600) each; fuzz-short: a fixed number of runs'
 	@echo 'soak       SOAK (10000) operations on conversations, each token checked against a fresh reading'
+	@echo 'soak-asan soak-tsan   the same under the sanitizers'
 	@echo 'soak-kill  KILLS (200) kills of a process that writes to a store, some within a write, some with syncs dropped'
 	@echo 'deps       install the packages that the build and the tests need'
 	@echo 'install uninstall   into PREFIX ($(PREFIX)), below DESTDIR'
@@ -155,6 +156,9 @@ cli: $(BUILD)/sluice $(BUILD)/sluice-without-kvstore $(BUILD)/synth $(example_bi
 SOAK ?= 10000
 soak: $(BUILD)/tests/test_conversations
 	SOAK=$(SOAK) $(BUILD)/tests/test_conversations
+# The same under the sanitizers: about an hour of two cores, and about two.
+soak-asan soak-tsan: soak-%:
+	@SOAK=$(SOAK) $(MAKE) --no-print-directory $* asan_tests=test_conversations tsan_tests=test_conversations
 
 # Kills of a process that writes to a store.
 KILLS ?= 200
@@ -190,9 +194,11 @@ kernel_tests := test_sameness_cpu test_cpu_rows
 ring_tests := $(filter-out $(kernel_tests),$(quick_tests))
 asan_flags := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
 tsan_flags := -fsanitize=thread -O1
-tsan_tests := $(filter $(patsubst tests/unit/%.c,%,$(test_src)),test_pool test_sameness test_engine test_server test_kvstore test_kvstore_faults)
+asan_tests = $(ring_tests)
+tsan_tests = $(filter $(patsubst tests/unit/%.c,%,$(test_src)),test_pool test_sameness test_engine test_server test_kvstore test_kvstore_faults \
+	test_conversations)
 asan:
-	@ASAN_OPTIONS=detect_leaks=1 $(MAKE) --no-print-directory ring RING=asan RING_FLAGS='$(asan_flags)' T='$(ring_tests)'
+	@ASAN_OPTIONS=detect_leaks=1 $(MAKE) --no-print-directory ring RING=asan RING_FLAGS='$(asan_flags)' T='$(asan_tests)'
 tsan:
 	@$(MAKE) --no-print-directory ring RING=tsan RING_FLAGS='$(tsan_flags)' T='$(tsan_tests)'
 clang:
@@ -259,6 +265,6 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(lib_obj:.o=.d) $(BUILD)/obj/kvstore/none.d $(cmd_obj:.o=.d) $(tests:=.d) $(tool_bin:=.d) $(example_bin:=.d) $(bench_bin:=.d)
-.PHONY: all help run test test-clients test-page load soak soak-kill accuracy unit cli check asan tsan clang neon amx ring ring-tests \
+.PHONY: all help run test test-clients test-page load soak soak-asan soak-tsan soak-kill accuracy unit cli check asan tsan clang neon amx ring ring-tests \
 	fuzz fuzz-short fuzz-build \
 	fuzz-targets deps install uninstall clean FORCE

@@ -115,7 +115,7 @@ static void open_engine(void)
 {
     struct sluice_error err;
     struct sluice_options o = {
-        .model = w.path, .backend = "ref", .threads = 2, .context = MAX_IDS + MAX_ANSWER + 1,
+        .model = w.path, .backend = "cpu", .threads = 2, .context = MAX_IDS + MAX_ANSWER + 1,
         .checkpoint = 64, .chunk = 96, .max_requests = 3, .kv_bytes = 1 << 20};
     /* About five conversations' worth. */
     struct sluice_options probe = o;
