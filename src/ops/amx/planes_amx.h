@@ -79,20 +79,11 @@ static inline __m512i halves_of_words(__m512i v)
 }
 
 /* The values of 16 nibbles, twice: five bits of a word choose. */
-static inline __m512i halves_table(__m128i values)
+static inline __attribute__((always_inline)) __m512i nibble_halves(enum quant_type type)
 {
-    __m512i v = _mm512_srli_epi32(_mm512_castps_si512(_mm512_cvtepi32_ps(
-                                      _mm512_cvtepi8_epi32(values))), 16);
-    return _mm512_broadcast_i64x4(_mm512_cvtepi32_epi16(v));
-}
-
-static inline __attribute__((always_inline)) __m512i nibble_values(enum quant_type type)
-{
-    if (type == QUANT_MXFP4)
-        return halves_table(avx2_table(e2m1_doubled));
-    if (type == QUANT_IQ4_NL)
-        return halves_table(avx2_table(quant_iq4_values));
-    return halves_table(_mm_setr_epi8(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7));
+    __m512 v = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(nibble_values(type)));
+    __m512i half = _mm512_srli_epi32(_mm512_castps_si512(v), 16);
+    return _mm512_broadcast_i64x4(_mm512_cvtepi32_epi16(half));
 }
 
 /* A block's value k is in a low nibble, k + 16 in the high one of the same byte. */
@@ -106,7 +97,7 @@ static inline __m512i halves_of_nibbles(const uint8_t *qs, __m512i values)
 static inline __attribute__((always_inline)) void
 planes_32(enum quant_type type, const struct qrows *w, int n_rows, int64_t b, struct ring *to)
 {
-    const __m512i values = nibble_values(type);
+    const __m512i values = nibble_halves(type);
     const uint8_t *src = w->data + (uint64_t)b * block_bytes(type);
     for (int i = 0; i < n_rows; i++, src += w->row_bytes) {
         const __m128i *q = (const __m128i *)(const void *)(src + 2);

@@ -144,6 +144,16 @@ static inline __m256 scales_mxfp4(const uint8_t *src)
     return _mm256_castsi256_ps(_mm256_mask_mov_epi32(bits, nan, _mm256_set1_epi32(0x7fc00000)));
 }
 
+/* The values of 16 nibbles, as bytes. */
+static inline __attribute__((always_inline)) __m128i nibble_values(enum quant_type type)
+{
+    if (type == QUANT_MXFP4)
+        return avx2_table(e2m1_doubled);
+    if (type == QUANT_IQ4_NL)
+        return avx2_table(quant_iq4_values);
+    return _mm_setr_epi8(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+
 /* 4 blocks of nibbles, `bytes` apart, through a table. */
 static inline void nibbles_x4(const uint8_t *qs, int bytes, __m128i table, __m512i *w)
 {
@@ -174,13 +184,46 @@ static inline __attribute__((always_inline)) __m256 expand_32_x8(enum quant_type
                 _mm256_loadu_si256((const __m256i *)(src + k * bytes + 2)));
         return scales_f16(src, bytes);
     }
-    __m128i table = type == QUANT_MXFP4 ? avx2_table(e2m1_doubled)
-                    : type == QUANT_IQ4_NL
-                        ? avx2_table(quant_iq4_values)
-                        : _mm_setr_epi8(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    __m128i table = nibble_values(type);
     int head = type == QUANT_MXFP4 ? 1 : 2;
     nibbles_x4(src + head, bytes, table, w);
     nibbles_x4(src + head + 4 * bytes, bytes, table, w + 4);
+    return type == QUANT_MXFP4 ? scales_mxfp4(src) : scales_f16(src, bytes);
+}
+
+/* The values of 16 nibbles as words, twice: five bits of a word choose. */
+static inline __attribute__((always_inline)) __m512i nibble_words(enum quant_type type)
+{
+    return _mm512_cvtepi8_epi16(_mm256_broadcastsi128_si256(nibble_values(type)));
+}
+
+/* 16 bytes at p, and 16 that are `step` after them. */
+static inline __m256i two_16(const uint8_t *p, int step)
+{
+    return _mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)p)),
+        _mm_loadu_si128((const __m128i *)(p + step)), 1);
+}
+
+/* 8 blocks of 32 in pairs, and their scales: the first 16 values of the blocks 2 * k and 2 * k + 1
+ * in w[2 * k], the others in w[2 * k + 1]. */
+static inline __attribute__((always_inline)) __m256
+expand_32_pairs(enum quant_type type, const uint8_t *src, __m512i *w)
+{
+    const __m512i values = nibble_words(type);
+    int bytes = (int)block_bytes(type), head = type == QUANT_MXFP4 ? 1 : 2;
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        const uint8_t *q = src + head + 2 * k * bytes;
+        if (type == QUANT_Q8_0) {
+            w[2 * k] = _mm512_cvtepi8_epi16(two_16(q, bytes));
+            w[2 * k + 1] = _mm512_cvtepi8_epi16(two_16(q + 16, bytes));
+        } else {
+            __m512i v = _mm512_cvtepu8_epi16(two_16(q, bytes));
+            w[2 * k] = _mm512_permutexvar_epi16(v, values);
+            w[2 * k + 1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(v, 4), values);
+        }
+    }
     return type == QUANT_MXFP4 ? scales_mxfp4(src) : scales_f16(src, bytes);
 }
 

@@ -270,33 +270,67 @@ rows_many(enum quant_type type, const struct qrows *w, int n_rows, const struct 
     }
 }
 
-/* sum[i] += blocks (at most 8) of 32 of a weight row, of which the value `at` is the first, with
- * batch row i. */
+/* 16 words at q, and those of the next block. */
+static inline __m512i two_blocks(const int16_t *q)
+{
+    const __m256i *p = (const __m256i *)(const void *)q;
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(p)),
+                              _mm256_loadu_si256(p + 2), 1);
+}
+
+/* The totals of 8 blocks in pairs, each in half of a register. */
+static inline __m256i pair_totals(const __m512i *v)
+{
+    __m512i a = add_pairs(v[0], v[1]), b = add_pairs(v[2], v[3]);
+    __m512i c = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    __m256i even = _mm512_castsi512_si256(c), odd = _mm512_extracti64x4_epi64(c, 1);
+    __m128i e = _mm_add_epi32(_mm256_castsi256_si128(even), _mm256_extracti128_si256(even, 1));
+    __m128i o = _mm_add_epi32(_mm256_castsi256_si128(odd), _mm256_extracti128_si256(odd, 1));
+    return _mm256_set_m128i(_mm_unpackhi_epi32(e, o), _mm_unpacklo_epi32(e, o));
+}
+
+/* sum[i] += 8 blocks of 32 of a weight row, of which the value `at` is the first, with batch row
+ * i. */
 static inline __attribute__((always_inline)) void
-blocks_32(const struct qrows *row, int64_t at, int blocks, const struct act *x, int n_x,
-          __m256 *sum)
+eight_blocks(const struct qrows *row, int64_t at, const struct act *x, int n_x, __m256 *sum)
 {
     enum quant_type type = row->type;
     const uint8_t *src = row->data + (uint64_t)(at / 32) * block_bytes(type);
-    struct unit u;
     __m512i w[8];
-    __m256 d;
-    ask_ahead(src, (uint32_t)blocks * block_bytes(type));
-    if (blocks == 8) {
-        d = expand_32_x8(type, src, w);
-    } else {
-        expand(type, src, blocks, w, &u);
-        d = _mm256_loadu_ps(u.d);
-    }
+    ask_ahead(src, 8 * block_bytes(type));
+    __m256 d = expand_32_pairs(type, src, w);
 #pragma GCC unroll 4
     for (int i = 0; i < n_x; i++) {
+        const int16_t *q = x[i].q + at;
+        __m512i products[4];
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            products[k] = _mm512_dpwssd_epi32(_mm512_setzero_si512(), w[2 * k],
+                                              two_blocks(q + 64 * k));
+            products[k] = _mm512_dpwssd_epi32(products[k], w[2 * k + 1],
+                                              two_blocks(q + 64 * k + 16));
+        }
+        __m256 scale = _mm256_mul_ps(d, _mm256_loadu_ps(x[i].d + at / 32));
+        sum[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(pair_totals(products)), scale, sum[i]);
+    }
+}
+
+/* The same of fewer blocks, the last of a row. */
+static inline __attribute__((always_inline)) void
+last_blocks(const struct qrows *row, int64_t at, int blocks, const struct act *x, int n_x,
+            __m256 *sum)
+{
+    enum quant_type type = row->type;
+    struct unit u;
+    __m512i w[8];
+    expand(type, row->data + (uint64_t)(at / 32) * block_bytes(type), blocks, w, &u);
+    for (int i = 0; i < n_x; i++) {
         __m256i products[8];
-#pragma GCC unroll 8
         for (int k = 0; k < 8; k++)
             products[k] = k < blocks ? halves(_mm512_dpwssd_epi32(_mm512_setzero_si512(), w[k],
                                                                   words(x[i].q + at + 32 * k)))
                                      : _mm256_setzero_si256();
-        __m256 scale = _mm256_mul_ps(d, floats(x[i].d + at / 32, blocks));
+        __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(u.d), floats(x[i].d + at / 32, blocks));
         sum[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(products)), scale, sum[i]);
     }
 }
@@ -313,9 +347,9 @@ rows_32(enum quant_type type, const struct qrows *w, int n_rows, const struct ac
         for (int i = 0; i < n_x; i++)
             sum[i] = _mm256_setzero_ps();
         for (; at + 256 <= w->n; at += 256)
-            blocks_32(&row, at, 8, x, n_x, sum);
+            eight_blocks(&row, at, x, n_x, sum);
         if (at < w->n)
-            blocks_32(&row, at, (int)(w->n - at) / 32, x, n_x, sum);
+            last_blocks(&row, at, (int)(w->n - at) / 32, x, n_x, sum);
 #pragma GCC unroll 4
         for (int i = 0; i < n_x; i++)
             y[i][o] = tree8(sum[i]);
