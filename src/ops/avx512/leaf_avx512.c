@@ -140,6 +140,38 @@ whole_dot(enum quant_type type, const struct whole *v, const struct act *x, int6
     return _mm512_mullo_epi32(dot_bytes(v->w, a->q, first), times);
 }
 
+/* Products of a block of Q4_K with 256 of one batch row, in 16 sums. Nibbles meet the batch row
+ * first: their sums of two are words, which meet the scales in pairs. */
+static inline __m512i q4_k_products(const uint8_t *src, const int16_t *x, struct unit *u)
+{
+    const __m512i low = _mm512_set1_epi16(15);
+    int32_t scale[4]; /* pairs of words */
+    __m128i scales = _mm256_castsi256_si128(avx2_q45_head(src, u));
+    _mm_storeu_si128((__m128i *)scale, _mm_cvtepu8_epi16(scales));
+    __m512i sum = _mm512_setzero_si512(), zero = sum;
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        __m512i v = words_of(src + 16 + 32 * k);
+        __m512i a = _mm512_dpwssd_epi32(zero, _mm512_and_si512(v, low), words(x + 64 * k));
+        __m512i b = _mm512_dpwssd_epi32(zero, _mm512_srli_epi16(v, 4), words(x + 64 * k + 32));
+        a = _mm512_mask_mov_epi16(a, 0xaaaaaaaa, _mm512_slli_epi32(b, 16));
+        sum = _mm512_dpwssd_epi32(sum, a, _mm512_set1_epi32(scale[k]));
+    }
+    return sum;
+}
+
+/* Products of a block with block b of one batch row, in 16 sums. */
+static inline __attribute__((always_inline)) __m512i
+block_products(enum quant_type type, const uint8_t *src, const struct act *x, int64_t b,
+               struct unit *u)
+{
+    struct whole w;
+    if (type == QUANT_Q4_K)
+        return q4_k_products(src, x->q + b * 256, u);
+    whole_load(type, src, &w, u);
+    return whole_dot(type, &w, x, b);
+}
+
 static inline __attribute__((always_inline)) float row_256(enum quant_type type, uint32_t bytes,
                                                            const uint8_t *row, int64_t n,
                                                            const struct act *x)
@@ -154,10 +186,8 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
             v[k] = m[k] = _mm256_setzero_si256();
         for (int k = 0; k < blocks; k++) {
             struct unit u;
-            struct whole w;
             ask_ahead(row + (b + k) * bytes, bytes);
-            whole_load(type, row + (b + k) * bytes, &w, &u);
-            v[k] = halves(whole_dot(type, &w, x, b + k));
+            v[k] = halves(block_products(type, row + (b + k) * bytes, x, b + k, &u));
             d[k] = u.d[0];
             if (has_min) {
                 __m256i s = _mm256_loadu_si256((const __m256i *)(x->sum16 + (b + k) * 16));
