@@ -11,7 +11,7 @@
 
 #include "ops/avx512/bytes_avx512.h"
 
-#define PAGE 4096
+#define PAGE PANEL_ALIGN
 
 /* A few blocks of 32, in turn. */
 struct ring {

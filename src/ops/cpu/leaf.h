@@ -41,6 +41,7 @@
 /* Batch rows of a panel, and panels of one call. */
 #define PANEL_ROWS 16
 #define PANEL_BATCH 4
+/* Where panels begin: at pages. */
 #define PANEL_ALIGN 4096
 
 /* How activations are quantised that meet a format: in blocks of 32 or 256 values; BYTE: each 32 of
