@@ -156,7 +156,7 @@ cli: $(BUILD)/sluice $(BUILD)/sluice-without-kvstore $(BUILD)/synth $(example_bi
 SOAK ?= 10000
 soak: $(BUILD)/tests/test_conversations
 	SOAK=$(SOAK) $(BUILD)/tests/test_conversations
-# The same under the sanitizers: about an hour of two cores, and about two.
+# The same under the sanitizers: about an hour, and an hour and a half.
 soak-asan soak-tsan: soak-%:
 	@SOAK=$(SOAK) $(MAKE) --no-print-directory $* asan_tests=test_conversations tsan_tests=test_conversations
 
