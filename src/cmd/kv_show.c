@@ -96,7 +96,9 @@ static void print_whole(struct show *w, const struct kvstore_state *k)
     static const char *const numerics[] = {[NUMERICS_REF] = "ref",
                                            [NUMERICS_CPU_WORDS] = "cpu, earlier",
                                            [NUMERICS_CPU_BYTES] = "cpu, earlier",
-                                           [NUMERICS_CPU] = "cpu"};
+                                           [NUMERICS_CPU_HALVES] = "cpu, earlier",
+                                           [NUMERICS_CPU] = "cpu",
+                                           [NUMERICS_AMX] = "cpu with AMX"};
     bool same = w->e && i->model == w->model;
     printf("id          %s\n", k->id);
     printf("tokens      %" PRId64 "\n", k->n);

@@ -230,7 +230,7 @@ void sluice_store_identity(const struct sluice *e, struct page_identity *out)
     *out = (struct page_identity){
         .model = gguf_fingerprint(e->file),
         .kv_format = (uint32_t)e->layout.format,
-        .numerics = e->ops.name && strcmp(e->ops.name, "ref") == 0 ? NUMERICS_REF : NUMERICS_CPU,
+        .numerics = e->ops.numerics,
         .page_bytes = e->layout.page_bytes,
         .fixed_bytes = e->layout.fixed_bytes,
     };

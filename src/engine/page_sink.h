@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <xxhash.h>
 
+#include "base/numerics.h"
 #include "base/status.h"
 
 #define PAGE_SINK_TOKENS 256
@@ -28,16 +29,11 @@ struct page_key {
     uint64_t low, high;
 };
 
-/* A new number whenever a backend gives other bits: what an earlier one kept is not gone on from.
- * CPU_WORDS: before activations of IQ2_XXS were bytes; CPU_BYTES: before those of the formats of 32
- * had 8 significant bits. */
-enum numerics { NUMERICS_REF, NUMERICS_CPU_WORDS, NUMERICS_CPU_BYTES, NUMERICS_CPU };
-
 /* Everything that must agree before bytes may be used again. */
 struct page_identity {
     uint64_t model;              /* of the file's contents (formats/gguf.h) */
     uint32_t kv_format;          /* 0 exact, 1 fp8 */
-    uint32_t numerics;           /* of the backend; enum numerics */
+    uint32_t numerics;           /* of the backend: base/numerics.h */
     uint64_t page_bytes, fixed_bytes;
 };
 

@@ -6,13 +6,15 @@
  * of ops can be recorded once and replayed.
  *
  * Exactness: each output element has one order of accumulation that depends on nothing but the op's
- * arguments for that element: not on n, on other rows, on threads or on the instruction set.
+ * arguments for that element: not on n, on other rows, on threads or, where `numerics` are the
+ * same, on the instruction set.
  *
  * Threads: one caller at a time per struct ops; a backend parallelises inside an op over its own
  * pool. */
 #ifndef SLUICE_OPS_OPS_H
 #define SLUICE_OPS_OPS_H
 
+#include "base/numerics.h"
 #include "base/status.h"
 #include "ops/args.h"
 #include "os/pool.h"
@@ -34,6 +36,7 @@ struct ops_limits {
 /* Ops that can fail only by a programmer's error return nothing; misuse is caught by assertions. */
 struct ops {
     const char *name;              /* "ref", "cpu" */
+    enum numerics numerics;        /* what decides the bits of its results */
     void *ctx;                     /* the backend's state */
     /* DEV addresses are host addresses: weights may be used where they are mapped */
     bool host_memory;

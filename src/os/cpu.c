@@ -30,9 +30,10 @@ static void detect(void)
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
                       __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni");
+    features.avx512_bf16 = features.avx512 && __builtin_cpu_supports("avx512bf16");
     bool tiles = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 24 & 3) == 3 &&
                  (d >> 22 & 1);
-    features.amx = features.avx512 && tiles && request_amx();
+    features.amx = features.avx512_bf16 && tiles && request_amx();
     snprintf(description, sizeof description, "x86-64:%s%s%s", features.avx2 ? " avx2" : "",
              features.avx512 ? " avx512" : "", features.amx ? " amx" : "");
 }

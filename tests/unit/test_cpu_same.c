@@ -1,4 +1,5 @@
-/* Every instruction set gives the bits of the portable C leaves, whatever threads and batch.
+/* Every instruction set gives the bits of the portable C leaves, or of their definition for panels,
+ * whatever threads and batch.
  *   test_cpu_same                       the test
  *   test_cpu_same bench [TYPE] [N]      speed of matrix products on N threads */
 #include <time.h>
@@ -13,10 +14,18 @@ static void same_bits(const void *a, const void *b, size_t bytes, const char *is
     case_check(!memcmp(a, b, bytes), "%s: %s %s differs from c", isa, what, type);
 }
 
+/* Whether a table's products with a format are those of the portable leaves. */
+static bool as_portable(const struct leaves *leaf, enum quant_type type)
+{
+    return !leaf->panels || leaf->panels->from(type) > 1;
+}
+
 static void leaf_quantise(const struct leaves *leaf)
 {
     for (enum act_kind kind = ACT_NONE + 1; kind < ACT_KINDS; kind++) {
         int block = act_kind_block(kind);
+        if (block == 32 && !as_portable(leaf, QUANT_Q8_0))
+            continue;
         float *x = case_floats(1024, 3.0f);
         memset(x + 256, 0, 256 * sizeof(float));
         x[600] = INFINITY;
@@ -35,10 +44,8 @@ static void leaf_quantise(const struct leaves *leaf)
             for (int j = i / 32 * 32; j < i / 32 * 32 + 32; j++)
                 most = fmaxf(most, fabsf(x[j]));
             float step = d[0][i / block] + (kind == ACT_256_BYTE ? most / 127 : 0);
-            /* 8 significant bits */
-            float most_off = 0.51f * step + (kind == ACT_32 ? fabsf(x[i]) / 256 : 0);
             case_check(abs(q[0][i]) <= (kind == ACT_256_BYTE ? BYTE_TIMES * 127 : ACT_MAX) &&
-                           fabsf((float)q[0][i] * d[0][i / block] - x[i]) <= most_off,
+                           fabsf((float)q[0][i] * d[0][i / block] - x[i]) <= 0.51f * step,
                        "quantised %d", i);
         }
         case_check(isnan(d[0][600 / block]) && isnan(d[0][900 / block]), "NaN must stay");
@@ -113,49 +120,173 @@ static void leaf_products(const struct leaves *leaf, enum quant_type type, int64
     case_free(&w);
 }
 
-/* Panels of 1 to PANEL_BATCH * PANEL_ROWS rows give what tiles of the portable leaves give. */
+/* ---- panels ---- */
+
+/* Value number `at` of a step of panels with sums of their own (docs/NUMERICS.md). */
+static int64_t step_value(enum quant_type type, int64_t step, int at)
+{
+    int64_t half = step / 2 * 64 + step % 2 * 16;
+    return type == QUANT_Q8_0 ? half + at % 2 * 32 + at / 2 : half + at / 16 * 32 + at % 16;
+}
+
+static float half_of(float x)
+{
+    return bf16_to_f32(f32_to_bf16(x));
+}
+
+/* Weights as they meet panels with sums of their own: Q8_0 is cut, the others are rounded. */
+static void own_weights(enum quant_type type, const uint8_t *src, float *w, int64_t n)
+{
+    leaves_c.widen(type, src, w, n);
+    for (int64_t k = 0; type != QUANT_Q8_0 && k < n; k++)
+        w[k] = half_of(w[k]);
+    for (int64_t b = 0; type == QUANT_Q8_0 && b < n / 32; b++) {
+        uint16_t d;
+        memcpy(&d, src + 34 * b, 2);
+        for (int j = 0; j < 32; j++) {
+            float q = (int8_t)src[34 * b + 2 + j], v = q * (f16_to_f32(d) * 1.00275f);
+            w[32 * b + j] = f32_from_bits(f32_bits(v) & 0xffff0000);
+        }
+    }
+}
+
+static float own_sum(enum quant_type type, const float *w, const float *x, int64_t n)
+{
+    float to = 0;
+    for (int64_t step = 0; step < (n + 63) / 64 * 2; step++) {
+        float sum[2] = {0, 0};
+        for (int at = 0; at < 32; at++) {
+            int64_t k = step_value(type, step, at);
+            if (k < n)
+                sum[at % 2] = fmaf(w[k], half_of(x[k]), sum[at % 2]);
+        }
+        to += sum[0] + sum[1];
+    }
+    return to;
+}
+
+struct panel_case {
+    const struct leaves *leaf;
+    struct qrows rows;
+    int n_rows, most;              /* weight rows, batch rows */
+    float *x, *expected;           /* [most][n], [most][n_rows] */
+    struct act *act;               /* [most] of the leaf */
+};
+
+static struct act *quantised(const struct leaves *leaf, const struct panel_case *c)
+{
+    struct act *act = malloc((size_t)c->most * sizeof(*act));
+    int64_t n = c->rows.n;
+    for (int i = 0; i < c->most; i++) {
+        act[i] = (struct act){malloc((size_t)n * 2), malloc((size_t)n / 8 + 2),
+                              malloc((size_t)n / 8 + 4)};
+        leaf->quantise(c->x + i * n, n, act_kind(c->rows.type), &act[i]);
+    }
+    return act;
+}
+
+static void free_acts(struct act *act, int n)
+{
+    for (int i = 0; i < n; i++) {
+        free(act[i].q);
+        free(act[i].sum16);
+        free(act[i].d);
+    }
+    free(act);
+}
+
+static void expect_own(struct panel_case *c)
+{
+    float *wide = case_poison(c->rows.n);
+    for (int o = 0; o < c->n_rows; o++) {
+        own_weights(c->rows.type, c->rows.data + (size_t)o * c->rows.row_bytes, wide, c->rows.n);
+        for (int i = 0; i < c->most; i++)
+            c->expected[i * c->n_rows + o] =
+                own_sum(c->rows.type, wide, c->x + i * c->rows.n, c->rows.n);
+    }
+    free(wide);
+}
+
+static void expect_portable(struct panel_case *c)
+{
+    struct act *act = quantised(&leaves_c, c);
+    float y[ROW_BATCH][TILE_ROWS];
+    for (int o = 0; o < c->n_rows; o += TILE_ROWS) {
+        int width = c->n_rows - o < TILE_ROWS ? c->n_rows - o : TILE_ROWS;
+        struct qrows rows = c->rows;
+        rows.data += (size_t)o * rows.row_bytes;
+        for (int i = 0; i < c->most; i++) {
+            leaves_c.row_dot(&rows, width, &act[i], 1, y);
+            memcpy(c->expected + i * c->n_rows + o, y[0], (size_t)width * sizeof(float));
+        }
+    }
+    free_acts(act, c->most);
+}
+
+/* m batch rows from row `first` on. */
+static void panel_batch(const struct panel_case *c, int first, int m)
+{
+    const struct panels *p = c->leaf->panels;
+    struct panel_form form = {.kind = act_kind(c->rows.type), .n = c->rows.n,
+                              .columns = m > 8 ? 16 : m > 4 ? 8 : m > 2 ? 4 : m};
+    size_t stride = p->bytes(form.n, form.kind, form.columns);
+    uint8_t *panel = aligned_alloc(PANEL_ALIGN, (size_t)(m + 15) / 16 * stride);
+    int width = c->n_rows + 3;
+    float *sums = case_poison(PANEL_SUMS), *y = case_poison((int64_t)(m + 1) * width);
+    memset(panel, 0xff, (size_t)(m + 15) / 16 * stride);
+    for (int i = 0; i < m; i += PANEL_ROWS)
+        p->pack(c->act + first + i, m - i < PANEL_ROWS ? m - i : PANEL_ROWS, &form,
+                panel + (size_t)(i / PANEL_ROWS) * stride);
+    struct panel_view view = {panel, stride, form.columns, m};
+    p->dot(&(struct panel_dot){c->rows, c->n_rows, sums}, &view, y, width);
+    for (int i = 0; i < m; i++) {
+        for (int o = 0; o < c->n_rows; o++)
+            case_check(!memcmp(&y[i * width + o], &c->expected[(first + i) * c->n_rows + o], 4),
+                       "%s: %s, row %d of %d with %d of %d batch rows: %.9g, expected %.9g",
+                       c->leaf->name, quant_info(c->rows.type)->name, o, c->n_rows, i, m,
+                       y[i * width + o], c->expected[(first + i) * c->n_rows + o]);
+        case_check(isnan(y[i * width + c->n_rows]), "%s: a row of %d is too long", c->leaf->name,
+                   c->n_rows);
+    }
+    case_check(isnan(y[m * width]), "%s: more than %d rows", c->leaf->name, m);
+    free(panel);
+    free(sums);
+    free(y);
+}
+
 static void panel_products(const struct leaves *leaf, enum quant_type type, int64_t n, int n_rows)
 {
-    enum { ROWS = PANEL_BATCH * PANEL_ROWS };
+    static const int batch[] = {1, 2, 3, 5, 8, 9, 16, 17, 31, 32, 33, 70};
+    enum { MOST = 70 };
     struct weight w = case_weight(type, n, n_rows, 1);
-    struct qrows rows = {type, w.data, n, quant_row_bytes(type, n)};
-    static int16_t q[2][ROWS][4096], s[2][ROWS][256];
-    static float d[2][ROWS][128], z[2][ROWS][TILE_ROWS];
-    float *x = case_floats(ROWS * n, 1.0f);
-    struct act by_c[ROWS], act[ROWS];
-    for (int i = 0; i < ROWS; i++) {
-        for (int64_t k = 0; k < n; k++)
-            x[i * n + k] *= (float)(1 + (k / 32 + i) % 9);
-        by_c[i] = (struct act){q[0][i], s[0][i], d[0][i]};
-        leaves_c.quantise(x + i * n, n, act_kind(type), &by_c[i]);
-        act[i] = (struct act){q[1][i], s[1][i], d[1][i]};
-        leaf->quantise(x + i * n, n, act_kind(type), &act[i]);
-    }
-    struct tile *t = tile_in(0, type, n);
-    leaves_c.tile_unpack(&rows, n_rows, t);
-    memset(z[0], 0, sizeof(z[0]));
-    tile_dots(&leaves_c, t, by_c, ROWS, z[0]);
-    size_t stride = leaf->panels->bytes(n, act_kind(type));
-    uint8_t *panel = aligned_alloc(PANEL_ALIGN, PANEL_BATCH * stride);
-    leaf->panels->begin();
-    for (int m = 1; m <= ROWS; m += m < 20 ? 1 : 11) {
-        memset(panel, 0x55, PANEL_BATCH * stride);
-        memset(z[1], 0x55, sizeof(z[1]));
-        for (int i = 0; i < m; i += PANEL_ROWS)
-            leaf->panels->pack(act + i, m - i < PANEL_ROWS ? m - i : PANEL_ROWS, n, act_kind(type),
-                               panel + (size_t)(i / PANEL_ROWS) * stride);
-        leaf->panels->dot(&rows, n_rows, panel, m, z[1]);
-        for (int i = 0; i < m; i++)
-            same_bits(z[1][i], z[0][i], (size_t)n_rows * 4, leaf->name, "panels",
-                      quant_info(type)->name);
-        static const uint8_t poison[sizeof(z[1][0])] = {0x55, 0x55, 0x55, 0x55};
-        case_check(m == ROWS || !memcmp(z[1][m], poison, 4), "%s: panels wrote more than %d rows",
-                   leaf->name, m);
-    }
-    leaf->panels->end();
-    free(panel);
-    free(x);
+    struct panel_case c = {.leaf = leaf, .n_rows = n_rows, .most = MOST,
+                           .x = case_floats(MOST * n, 1.0f),
+                           .expected = case_poison(MOST * n_rows),
+                           .rows = {type, w.data, n, quant_row_bytes(type, n)}};
+    for (int64_t k = 0; k < MOST * n; k++) /* the parts of a block differ in size */
+        c.x[k] *= (float)(1 + k / 32 % 9);
+    if (as_portable(leaf, type))
+        expect_portable(&c);
+    else
+        expect_own(&c);
+    c.act = quantised(leaf, &c);
+    for (size_t k = 0; k < sizeof(batch) / sizeof(batch[0]); k++)
+        panel_batch(&c, (int)(case_random() % (uint64_t)(MOST - batch[k] + 1)), batch[k]);
+    free_acts(c.act, MOST);
+    free(c.expected);
+    free(c.x);
     case_free(&w);
+}
+
+static void leaf_panels(const struct leaves *leaf)
+{
+    static const struct {
+        int blocks, n_rows;
+    } sizes[] = {{1, 1}, {2, 16}, {3, 37}, {7, 17}, {9, 32}, {16, 100}};
+    for (int k = 0; k < CASE_TYPES; k++)
+        for (size_t b = 0; act_block(case_types[k]) && b < sizeof(sizes) / sizeof(sizes[0]); b++)
+            panel_products(leaf, case_types[k], act_block(case_types[k]) * sizes[b].blocks,
+                           sizes[b].n_rows);
 }
 
 static void leaf_quantised(const struct leaves *leaf)
@@ -163,10 +294,9 @@ static void leaf_quantised(const struct leaves *leaf)
     for (int k = 0; k < CASE_TYPES; k++) {
         int block = act_block(case_types[k]);
         static const int64_t blocks[] = {1, 2, 7, 8, 9, 13, 16};
-        for (size_t b = 0; block && b < sizeof(blocks) / sizeof(blocks[0]); b++)
+        bool same = block && as_portable(leaf, case_types[k]);
+        for (size_t b = 0; same && b < sizeof(blocks) / sizeof(blocks[0]); b++)
             leaf_products(leaf, case_types[k], block * blocks[b], b % 2 ? 16 : 11);
-        for (size_t b = 0; leaf->panels && block && b < sizeof(blocks) / sizeof(blocks[0]); b++)
-            panel_products(leaf, case_types[k], block * blocks[b], b % 2 ? 11 : 16);
     }
 }
 
@@ -341,6 +471,8 @@ static void instruction_set(const char *isa)
             continue;
         CASE(leaf_quantise, leaf);
         CASE(leaf_quantised, leaf);
+        if (leaf->panels)
+            CASE(leaf_panels, leaf);
         CASE(leaf_dots, leaf);
         CASE(leaf_half_dots, leaf);
         CASE(leaf_elements, leaf);

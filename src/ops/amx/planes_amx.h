@@ -1,23 +1,13 @@
-/* 256 values of 16 weight rows in the forms in which tiles take them.
- *
- * Formats of 32: for each block a tile of 32 bfloat16 a row, which hold these integers exactly, in
- * pairs of value k and value k + 16.
- *
- * Formats of 256: signed bytes in four tiles of 64 a row, weight = 128 * high + low, where high is
- * missing in the formats of one plane. Those whose activations are bytes (ACT_256_BYTE) have the
- * order "eights" of bytes_avx512.h, the others that of the values. */
+/* A block of 256 of 16 weight rows as tiles take it: signed bytes in four tiles of 64 a row, weight
+ * = 128 * high + low, where high is missing in the formats of one plane. Those whose activations
+ * are bytes (ACT_256_BYTE) have the order "eights" of bytes_avx512.h, the others that of the
+ * values. */
 #ifndef SLUICE_OPS_AMX_PLANES_AMX_H
 #define SLUICE_OPS_AMX_PLANES_AMX_H
 
 #include "ops/avx512/bytes_avx512.h"
 
 #define PAGE PANEL_ALIGN
-
-/* A few blocks of 32, in turn. */
-struct ring {
-    _Alignas(PAGE) uint16_t half[8][TILE_ROWS][32];
-    uint16_t scale[8][TILE_ROWS];  /* as it is stored */
-};
 
 /* What multiplies the products of a block of 256. */
 struct heads {
@@ -55,81 +45,6 @@ static inline void put_bytes(int8_t *to, __m512i v)
 {
     _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtepi16_epi8(v));
 }
-
-/* ---- formats of 32 ---- */
-
-/* 32 integers as bfloat16, exact up to 256: a has the first of each pair, b the second. */
-static inline __m512i pairs_of_halves(__m512i a, __m512i b)
-{
-    const __m512i upper = _mm512_set1_epi32((int)0xffff0000);
-    __m512i low = _mm512_srli_epi32(_mm512_castps_si512(_mm512_cvtepi32_ps(a)), 16);
-    __m512i high = _mm512_castps_si512(_mm512_cvtepi32_ps(b));
-    return _mm512_ternarylogic_epi32(low, high, upper, 0xf8); /* low | high & upper */
-}
-
-static inline __m512i halves_of_bytes(__m128i a, __m128i b)
-{
-    return pairs_of_halves(_mm512_cvtepi8_epi32(a), _mm512_cvtepi8_epi32(b));
-}
-
-static inline __m512i halves_of_words(__m512i v)
-{
-    return pairs_of_halves(_mm512_cvtepi16_epi32(_mm512_castsi512_si256(v)),
-                           _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(v, 1)));
-}
-
-/* The values of 16 nibbles, twice: five bits of a word choose. */
-static inline __attribute__((always_inline)) __m512i nibble_halves(enum quant_type type)
-{
-    __m512 v = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(nibble_values(type)));
-    __m512i half = _mm512_srli_epi32(_mm512_castps_si512(v), 16);
-    return _mm512_broadcast_i64x4(_mm512_cvtepi32_epi16(half));
-}
-
-/* A block's value k is in a low nibble, k + 16 in the high one of the same byte. */
-static inline __m512i halves_of_nibbles(const uint8_t *qs, __m512i values)
-{
-    __m512i v = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)qs));
-    return _mm512_permutexvar_epi16(_mm512_or_si512(v, _mm512_slli_epi32(v, 12)), values);
-}
-
-/* Block b of the first n_rows rows. */
-static inline __attribute__((always_inline)) void
-planes_32(enum quant_type type, const struct qrows *w, int n_rows, int64_t b, struct ring *to)
-{
-    const __m512i values = nibble_halves(type);
-    const uint8_t *src = w->data + (uint64_t)b * block_bytes(type);
-    for (int i = 0; i < n_rows; i++, src += w->row_bytes) {
-        const __m128i *q = (const __m128i *)(const void *)(src + 2);
-        __m512i v;
-        if (type == QUANT_Q8_0)
-            v = halves_of_bytes(_mm_loadu_si128(q), _mm_loadu_si128(q + 1));
-        else
-            v = halves_of_nibbles(src + (type == QUANT_MXFP4 ? 1 : 2), values);
-        _mm512_store_si512(to->half[b % 8][i], v);
-        if (type == QUANT_MXFP4)
-            to->scale[b % 8][i] = src[0];
-        else
-            memcpy(&to->scale[b % 8][i], src, 2);
-    }
-}
-
-/* The scales of 16 rows. */
-static inline __m512 scales_of(enum quant_type type, const uint16_t *stored)
-{
-    __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)stored);
-    if (type != QUANT_MXFP4)
-        return _mm512_cvtph_ps(h);
-    /* half of 2^(e - 127), by its bits */
-    __m512i e = _mm512_cvtepu16_epi32(h);
-    __m512i bits = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
-    __mmask16 tiny = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
-    __mmask16 nan = _mm512_cmpeq_epi32_mask(e, _mm512_set1_epi32(255));
-    bits = _mm512_mask_sllv_epi32(bits, tiny, _mm512_set1_epi32(0x00200000), e);
-    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, nan, _mm512_set1_epi32(0x7fc00000)));
-}
-
-/* ---- formats of 256 ---- */
 
 static inline void put_head(const struct unit *u, bool has_min, int i, struct chunk *c)
 {

@@ -1,12 +1,68 @@
-/* Products of formats of 256. A step is a block with one panel.
+/* Products of formats of 256 with panels. A step is a block with one panel.
  *
- * The store of the step before, then the products of one quarter of the block after another, with
- * a part of the next block unpacked after each, and after three of them the addition of the step
- * before. */
+ * Registers 0 to 3 take sums, 4 and 5 weights, 6 and 7 batch rows. All have 16 rows of 64 bytes.
+ *
+ * Sums go through memory and are added to partial sums some steps later; the next weights are
+ * unpacked meanwhile. A load waits for an earlier store that shares its low 12 bits, and a store of
+ * sums waits for its products. So everything lies in pages, and what a step stores has other
+ * quarters of a page than what is loaded soon after it. What is in use at a time fits into the
+ * first-level cache.
+ *
+ * In a step: the store of the step before, then the products of one quarter of the block after
+ * another, with a part of the next block unpacked after each, and after three of them the addition
+ * of the step before. */
 #ifndef SLUICE_OPS_AMX_PRODUCTS_256_AMX_H
 #define SLUICE_OPS_AMX_PRODUCTS_256_AMX_H
 
-#include "ops/amx/products_amx.h"
+#include "ops/amx/panels_256_amx.h"
+#include "ops/amx/tiles_amx.h"
+
+/* Panels of a pass over weights. */
+#define PANELS_256 4
+
+/* Partial sums of 16 weight rows with 16 batch rows, and those of block b % 8. */
+typedef float part_sums[TILE_ROWS][PANEL_ROWS];
+struct parts {
+    part_sums of[8];
+    part_sums unused[2];           /* neighbours have other quarters of a page */
+};
+
+/* Weight rows, the panels that they meet, and partial sums of both. */
+struct products_256 {
+    const struct qrows *w;
+    int n_rows, n_panels;
+    const uint8_t *panels;
+    size_t stride;
+    struct parts *part;            /* [n_panels] */
+};
+
+static inline const uint8_t *panel_of(const struct products_256 *p, int k)
+{
+    return p->panels + (size_t)k * p->stride;
+}
+
+/* part + sum * (dw * dx) */
+static inline __m512 add_scaled(__m512 part, __m512 sum, float dw, __m512 dx)
+{
+    return _mm512_fmadd_ps(sum, _mm512_mul_ps(_mm512_set1_ps(dw), dx), part);
+}
+
+/* What sums are added to; first: there is nothing yet. */
+static inline __attribute__((always_inline)) __m512 part_row(float (*part)[PANEL_ROWS], int m,
+                                                             bool first)
+{
+    return first ? _mm512_setzero_ps() : _mm512_load_ps(part[m]);
+}
+
+/* Asks for the same block of the rows [first, last) of the next tile, whose memory follows. */
+static inline __attribute__((always_inline)) void
+ask_rows(enum quant_type type, const struct qrows *w, int first, int last, int64_t at)
+{
+    uint32_t bytes = block_bytes(type);
+    const uint8_t *src = w->data + (uint64_t)(at / 256) * bytes;
+    for (int i = first; i < last; i++)
+        ask_rows_ahead(src + (uint64_t)i * w->row_bytes, TILE_ROWS * w->row_bytes, bytes);
+}
 
 /* How a format's sums add up. */
 struct form_256 {
@@ -29,8 +85,8 @@ struct run_256 {
     } sums[4];
     struct heads heads[4];         /* of the chunks in turn */
     /* the rows of the next chunk that follow a quarter of a step end here */
-    int row_at[4 * PANEL_BATCH + 1];
-    const struct products *p;
+    int row_at[4 * PANELS_256 + 1];
+    const struct products_256 *p;
 };
 
 /* The chunk to which value `at` goes. */
@@ -254,7 +310,7 @@ static inline __attribute__((always_inline)) void steps_256(struct run_256 *r, e
 /* Zeros where nothing is unpacked or added. */
 static void clear_256(struct run_256 *r)
 {
-    const struct products *p = r->p;
+    const struct products_256 *p = r->p;
     if (p->n_rows < TILE_ROWS) {
         memset(r->chunk, 0, sizeof(r->chunk));
         memset(r->heads, 0, sizeof(r->heads));
@@ -264,7 +320,7 @@ static void clear_256(struct run_256 *r)
     }
 }
 
-static inline __attribute__((always_inline)) void products_256(const struct products *p,
+static inline __attribute__((always_inline)) void products_256(const struct products_256 *p,
                                                                enum quant_type type)
 {
     _Alignas(PAGE) struct run_256 r;

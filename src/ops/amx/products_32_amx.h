@@ -1,149 +1,174 @@
-/* Products of formats of 32. A step is a block with one panel or two.
+/* Products of formats of 32 with panels.
  *
- * Step t: products of block t, addition of block t - 4, unpacking of block t + 4, and when its
- * products are surely done, the store of the sums of block t - 1. */
+ * Registers 0 to 3 take sums of two tiles of weight rows with one panel or two, 4 and 5 weights, 6
+ * and 7 batch rows. A piece is CHUNK values of CHUNK_ROWS weight rows: between the products of one,
+ * the next is unpacked into another buffer, a few rows after each step. Products take long, and
+ * what follows one is not done with before it: many in a row would fill the processor's buffers
+ * with stores, and loads wait for earlier stores that share their low 12 bits.
+ *
+ * Up to two panels: the pieces of the same rows follow each other, and their sums stay in
+ * registers. More: the pieces of the same values follow each other, so that these values of all
+ * panels stay in the second-level cache, and sums wait in memory. An element's sum is the same,
+ * step by step from the first value on. */
 #ifndef SLUICE_OPS_AMX_PRODUCTS_32_AMX_H
 #define SLUICE_OPS_AMX_PRODUCTS_32_AMX_H
 
-#include "ops/amx/products_amx.h"
+#include "ops/amx/amx.h"
+#include "ops/amx/panels_32_amx.h"
+#include "ops/amx/tiles_amx.h"
 
-typedef float half_sums[TILE_ROWS][PANEL_ROWS];
-
-#define PANELS_32 2
-#define LAG_32 4
-#define AHEAD_32 4
-
-struct run_32 {
-    struct ring ring;
-    uint8_t unused[PAGE / 4];
-    half_sums s[PANELS_32][4];     /* of the blocks in turn, a quarter after their weights' */
-    float scale[8][TILE_ROWS];     /* of the ring's blocks */
-    struct products p;
+/* Sums of CHUNK_ROWS weight rows with two panels: tile 2 * panel + weight. */
+struct pair_sums {
+    _Alignas(64) float tile[4][TILE_ROWS][PANEL_ROWS];
 };
 
-static inline __attribute__((always_inline)) void
-add_n_32(struct run_32 *r, int64_t t, int n_panels, bool first)
+typedef void (*unpack_fn)(const struct qrows *w, int first, int last, int64_t at, struct chunk *c);
+
+struct products_32 {
+    const struct qrows *w;
+    int n_rows;                    /* weight rows */
+    const struct panel_view *x;
+    unpack_fn unpack;
+    int rows_at_once;              /* unpacked after a step */
+    struct pair_sums *sums;        /* [groups][pairs] */
+    struct chunk *chunk;           /* [2], of pieces in turn */
+    int64_t chunks;                /* pieces of a row */
+    int groups, panels;            /* of CHUNK_ROWS weight rows; of PANEL_ROWS batch rows */
+};
+
+static inline int pairs_of(const struct products_32 *p)
 {
-    const float *dw = r->scale[t % 8];
-    for (int k = 0; k < n_panels; k++) {
-        float (*part)[PANEL_ROWS] = r->p.part[k].of[t % 8];
-        __m512 dx = _mm512_loadu_ps(tails_32(panel_of(&r->p, k), r->p.w->n)[t].d);
-#pragma GCC unroll 16
-        for (int m = 0; m < TILE_ROWS; m++) {
-            __m512 sum = _mm512_load_ps(r->s[k][t % 4][m]);
-            _mm512_store_ps(part[m], add_scaled(part_row(part, m, first), sum, dw[m], dx));
+    return (p->panels + 1) / 2;
+}
+
+/* Which rows and values a piece has. */
+struct piece {
+    int group;
+    int64_t chunk;
+};
+
+static inline struct piece piece_of(const struct products_32 *p, int64_t number)
+{
+    if (p->panels <= 2)
+        return (struct piece){(int)(number / p->chunks), number % p->chunks};
+    return (struct piece){(int)(number % p->groups), number / p->groups};
+}
+
+/* Unpacks the rows [*done, rows) of a piece, of which those from n_rows on do not exist. */
+static inline void unpack_rows(struct products_32 *p, int64_t number, int *done, int rows)
+{
+    struct piece at = piece_of(p, number);
+    int first = at.group * CHUNK_ROWS + *done, last = at.group * CHUNK_ROWS + rows;
+    last = last < p->n_rows ? last : p->n_rows;
+    *done = rows;
+    if (first < last)
+        p->unpack(p->w, first, last, at.chunk * CHUNK, &p->chunk[number % 2]);
+}
+
+static inline void zero_sums(void)
+{
+    tile_zero(0);
+    tile_zero(1);
+    tile_zero(2);
+    tile_zero(3);
+}
+
+static inline void load_sums(const struct pair_sums *s)
+{
+    tile_load(0, s->tile[0], 64);
+    tile_load(1, s->tile[1], 64);
+    tile_load(2, s->tile[2], 64);
+    tile_load(3, s->tile[3], 64);
+}
+
+static inline void store_sums(struct pair_sums *s)
+{
+    tile_store(0, s->tile[0], 64);
+    tile_store(1, s->tile[1], 64);
+    tile_store(2, s->tile[2], 64);
+    tile_store(3, s->tile[3], 64);
+}
+
+/* A step of a piece with the panel at x, and the one that is `apart` bytes after it; 0: none. */
+static inline void dot_step(const struct chunk *c, int s, const uint8_t *x, size_t stride,
+                            size_t apart)
+{
+    tile_load(6, x, stride);
+    tile_load(4, c->half[s], 64);
+    tile_dot_half(0, 4, 6);
+    tile_load(5, c->half[s] + TILE_ROWS, 64);
+    tile_dot_half(1, 5, 6);
+    if (apart) {
+        tile_load(7, x + apart, stride);
+        tile_dot_half(2, 4, 7);
+        tile_dot_half(3, 5, 7);
+    }
+}
+
+/* Asks for a part of a step of the next chunk of a panel: groups share the step's lines. */
+static inline void ask_step(const struct products_32 *p, const uint8_t *x, int group)
+{
+    size_t bytes = step_bytes_32(p->x->columns);
+    size_t first = bytes / 64 * (size_t)group / (size_t)p->groups * 64;
+    size_t last = bytes / 64 * (size_t)(group + 1) / (size_t)p->groups * 64;
+    for (size_t k = first; k < last; k += 64)
+        _mm_prefetch((const char *)x + CHUNK_STEPS * bytes + k, _MM_HINT_T1);
+}
+
+/* Products of a piece; the next is unpacked meanwhile. */
+static inline void multiply_piece(struct products_32 *p, int64_t number, int64_t pieces)
+{
+    const struct panel_view *x = p->x;
+    struct piece at = piece_of(p, number);
+    int64_t left = steps_32(p->w->n) - at.chunk * CHUNK_STEPS;
+    int steps = left < CHUNK_STEPS ? (int)left : CHUNK_STEPS, pairs = pairs_of(p);
+    int done = number + 1 < pieces ? 0 : CHUNK_ROWS;
+    bool kept = p->panels <= 2, first = at.chunk == 0, last = at.chunk == p->chunks - 1;
+    for (int k = 0; k < pairs; k++) {
+        struct pair_sums *sums = &p->sums[at.group * pairs + k];
+        const uint8_t *from = x->at + 2 * (size_t)k * x->stride +
+                              (size_t)at.chunk * CHUNK_STEPS * step_bytes_32(x->columns);
+        if (first)
+            zero_sums();
+        else if (!kept)
+            load_sums(sums);
+        for (int s = 0; s < steps; s++, from += step_bytes_32(x->columns)) {
+            dot_step(&p->chunk[number % 2], s, from, (size_t)x->columns * 4,
+                     2 * k + 1 < p->panels ? x->stride : 0);
+            if (!kept) {
+                ask_step(p, from, at.group);
+                ask_step(p, from + x->stride, at.group);
+            }
+            int due = CHUNK_ROWS * (k * steps + s + 1) / (pairs * steps);
+            if (due >= done + p->rows_at_once)
+                unpack_rows(p, number + 1, &done, due / p->rows_at_once * p->rows_at_once);
+        }
+        if (last || !kept)
+            store_sums(sums);
+    }
+}
+
+static inline void put_sums(const struct products_32 *p, float *y, int64_t stride)
+{
+    for (int row = 0; row < p->n_rows; row += TILE_ROWS) {
+        int width = p->n_rows - row < TILE_ROWS ? p->n_rows - row : TILE_ROWS;
+        int group = row / CHUNK_ROWS, upper = row % CHUNK_ROWS / TILE_ROWS;
+        for (int k = 0; k < p->panels; k++) {
+            const struct pair_sums *s = &p->sums[group * pairs_of(p) + k / 2];
+            int left = p->x->n - k * PANEL_ROWS;
+            put_tile(s->tile[2 * (k % 2) + upper], left < PANEL_ROWS ? left : PANEL_ROWS, width,
+                     y + (int64_t)k * PANEL_ROWS * stride + row, stride);
         }
     }
 }
 
-static inline __attribute__((always_inline)) void add_32(struct run_32 *r, int64_t t,
-                                                         int n_panels)
+static inline void run_products_32(struct products_32 *p)
 {
-    if (t < 8)
-        add_n_32(r, t, n_panels, true);
-    else
-        add_n_32(r, t, n_panels, false);
-}
-
-static inline const void *panel_block_32(const struct run_32 *r, int k, int64_t t)
-{
-    return panel_of(&r->p, k) + (size_t)t * sizeof(struct panel_32);
-}
-
-/* odd: whether t is. */
-static inline __attribute__((always_inline)) void dot_32(struct run_32 *r, int64_t t, bool odd,
-                                                         int n_panels)
-{
-    if (odd) {
-        tile_load(5, r->ring.half[t % 8], 64);
-        tile_load(6, panel_block_32(r, 0, t), 64);
-        tile_zero(2);
-        tile_dot_half(2, 5, 6);
-    } else {
-        tile_load(4, r->ring.half[t % 8], 64);
-        tile_load(6, panel_block_32(r, 0, t), 64);
-        tile_zero(0);
-        tile_dot_half(0, 4, 6);
-    }
-    if (n_panels < 2)
-        return;
-    tile_load(7, panel_block_32(r, 1, t), 64);
-    if (odd) {
-        tile_zero(3);
-        tile_dot_half(3, 5, 7);
-    } else {
-        tile_zero(1);
-        tile_dot_half(1, 4, 7);
-    }
-}
-
-static inline __attribute__((always_inline)) void store_32(struct run_32 *r, int64_t t, bool odd,
-                                                           int n_panels)
-{
-    if (odd)
-        tile_store(2, r->s[0][t % 4], 64);
-    else
-        tile_store(0, r->s[0][t % 4], 64);
-    if (n_panels < 2)
-        return;
-    if (odd)
-        tile_store(3, r->s[1][t % 4], 64);
-    else
-        tile_store(1, r->s[1][t % 4], 64);
-}
-
-static inline __attribute__((always_inline)) void unpack_32(struct run_32 *r, enum quant_type type,
-                                                            int64_t t)
-{
-    const struct products *p = &r->p;
-    int first = (int)(t % 8) * 2, last = first + 2 < p->n_rows ? first + 2 : p->n_rows;
-    ask_rows(type, p->w, first, last, t / 8 * 256);
-    planes_32(type, p->w, p->n_rows, t, &r->ring);
-}
-
-static inline __attribute__((always_inline)) void
-step_32(struct run_32 *r, enum quant_type type, int64_t t, bool odd, int n_panels)
-{
-    int64_t blocks = r->p.w->n / 32;
-    if (t < blocks) {
-        dot_32(r, t, odd, n_panels);
-        _mm512_store_ps(r->scale[t % 8], scales_of(type, r->ring.scale[t % 8]));
-    }
-    if (t >= LAG_32 && t - LAG_32 < blocks)
-        add_32(r, t - LAG_32, n_panels);
-    if (t + AHEAD_32 < blocks)
-        unpack_32(r, type, t + AHEAD_32);
-    if (t > 0 && t - 1 < blocks)
-        store_32(r, t - 1, !odd, n_panels);
-}
-
-static inline __attribute__((always_inline)) void
-steps_32(struct run_32 *r, enum quant_type type, int n_panels)
-{
-    for (int64_t t = 0; t < AHEAD_32 && t < r->p.w->n / 32; t++)
-        unpack_32(r, type, t);
-    for (int64_t t = 0; t < r->p.w->n / 32 + LAG_32; t += 2) {
-        step_32(r, type, t, false, n_panels);
-        step_32(r, type, t + 1, true, n_panels);
-    }
-}
-
-/* A pair of panels at a time: partial sums of more would not stay in the first-level cache. */
-static inline __attribute__((always_inline)) void products_32(const struct products *p,
-                                                              enum quant_type type)
-{
-    _Alignas(PAGE) struct run_32 r;
-    if (p->n_rows < TILE_ROWS)
-        memset(&r.ring, 0, sizeof(r.ring));
-    for (int k = 0; k < p->n_panels; k += PANELS_32) {
-        r.p = *p;
-        r.p.panels = panel_of(p, k);
-        r.p.part = p->part + k;
-        if (k + 1 < p->n_panels)
-            steps_32(&r, type, 2);
-        else
-            steps_32(&r, type, 1);
-    }
+    int64_t pieces = p->groups * p->chunks;
+    int done = 0;
+    unpack_rows(p, 0, &done, CHUNK_ROWS);
+    for (int64_t k = 0; k < pieces; k++)
+        multiply_piece(p, k, pieces);
 }
 
 #endif

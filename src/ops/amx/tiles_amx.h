@@ -4,7 +4,9 @@
  *   tile_shapes   gives the registers their shapes; before all else, in each thread
  *   tile_release  back to none: a thread without them is cheaper to switch
  *   tile_dot      c[m][n] += sum over k of a[m][k] * b[k / 4][4 * n + k % 4]: signed bytes, int32
- *   tile_dot_half the same of a[m][k] * b[k / 2][2 * n + k % 2]: bfloat16, float32 */
+ *   tile_dot_half the same of a[m][k] * b[k / 2][2 * n + k % 2]: bfloat16, float32. Products of
+ *                 even and of odd k are added up apart, from 0 on by fused multiply-adds, and then
+ *                 even + odd goes to c. */
 #ifndef SLUICE_OPS_AMX_TILES_AMX_H
 #define SLUICE_OPS_AMX_TILES_AMX_H
 
@@ -20,6 +22,10 @@ struct tile_shape_table {
 };
 
 #ifdef AMX_EMULATED
+
+#include <math.h>
+
+#define TILE_FLOATS 16
 
 static _Thread_local struct {
     int rows, row_bytes;
@@ -71,25 +77,34 @@ static inline void tile_dot(int c, int a, int b)
     }
 }
 
-static inline float tile_half(const int8_t *p)
+/* Even (odd: 0) or odd (1) halves of a row of a register. */
+static inline void tile_halves(int t, int row, int odd, float *x)
 {
-    uint32_t bits = (uint32_t)((uint8_t)p[1] << 8 | (uint8_t)p[0]) << 16;
-    float x;
-    memcpy(&x, &bits, sizeof(x));
-    return x;
+    uint32_t pair[TILE_FLOATS];
+    memcpy(pair, tile_register[t].v[row], sizeof(pair));
+    for (int k = 0; k < TILE_FLOATS; k++)
+        pair[k] = odd ? pair[k] & 0xffff0000 : pair[k] << 16;
+    memcpy(x, pair, sizeof(pair));
 }
 
 static inline void tile_dot_half(int c, int a, int b)
 {
+    int columns = tile_register[c].row_bytes / 4, pairs = tile_register[a].row_bytes / 4;
     for (int m = 0; m < tile_register[c].rows; m++) {
-        float sum[16];
-        memcpy(sum, tile_register[c].v[m], sizeof(sum));
-        for (int k = 0; k < tile_register[a].row_bytes / 2; k++) {
-            float x = tile_half(&tile_register[a].v[m][2 * k]);
-            for (int n = 0; n < tile_register[c].row_bytes / 4; n++)
-                sum[n] += x * tile_half(&tile_register[b].v[k / 2][4 * n + 2 * (k % 2)]);
+        float to[TILE_FLOATS], sum[2][TILE_FLOATS] = {{0}};
+        for (int odd = 0; odd < 2; odd++) {
+            float x[TILE_FLOATS], y[TILE_FLOATS];
+            tile_halves(a, m, odd, x);
+            for (int k = 0; k < pairs; k++) {
+                tile_halves(b, k, odd, y);
+                for (int n = 0; n < columns; n++)
+                    sum[odd][n] = fmaf(x[k], y[n], sum[odd][n]);
+            }
         }
-        memcpy(tile_register[c].v[m], sum, sizeof(sum));
+        memcpy(to, tile_register[c].v[m], sizeof(to));
+        for (int n = 0; n < columns; n++)
+            to[n] += sum[0][n] + sum[1][n];
+        memcpy(tile_register[c].v[m], to, sizeof(to));
     }
 }
 

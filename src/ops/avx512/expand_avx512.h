@@ -5,12 +5,12 @@
 
 #include "ops/avx2/unpack_avx2.h"
 
-/* Asks memory for `bytes` of the same row of the next tile, which follows this one. */
-static inline __attribute__((always_inline)) void ask_next_tile(const uint8_t *row,
-                                                                uint64_t row_bytes, uint32_t bytes)
+/* Asks memory for `bytes` that lie `ahead` of a row. */
+static inline __attribute__((always_inline)) void ask_rows_ahead(const uint8_t *row,
+                                                                 uint64_t ahead, uint32_t bytes)
 {
     for (uint32_t k = 0; k < bytes; k += 64)
-        _mm_prefetch((const char *)row + TILE_ROWS * row_bytes + k, _MM_HINT_T1);
+        _mm_prefetch((const char *)row + ahead + k, _MM_HINT_T1);
 }
 
 /* 32 bytes as 32 words */

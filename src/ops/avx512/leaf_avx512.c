@@ -410,7 +410,7 @@ static void unpack_bytes_256(const struct qrows *w, int n_rows, int64_t at, cons
         __m512i v[4] = {0};
         sub[i] = _mm512_setzero_si512();
         const uint8_t *row = src + (uint64_t)i * w->row_bytes;
-        ask_next_tile(row, w->row_bytes, sizeof(struct block_iq2_xxs));
+        ask_rows_ahead(row, TILE_ROWS * w->row_bytes, sizeof(struct block_iq2_xxs));
         if (i < n_rows)
             bytes_iq2_xxs(row, v, &sub[i], &u);
 #pragma GCC unroll 4
@@ -438,7 +438,7 @@ unpack_256(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
         struct unit u;
         __m512i v[8];
         const uint8_t *row = src + (uint64_t)i * w->row_bytes;
-        ask_next_tile(row, w->row_bytes, (uint32_t)blocks * block_bytes(type));
+        ask_rows_ahead(row, TILE_ROWS * w->row_bytes, (uint32_t)blocks * block_bytes(type));
         if (i < n_rows) {
             expand(type, row, blocks, v, &u);
         } else {
@@ -963,4 +963,5 @@ void avx512_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, f
     elem_fp8_decode(codes + at, scales + at / 64, n - at, x + at);
 }
 
-const struct leaves leaves_avx512 = {LEAVES_AVX512, .name = "avx512"};
+const struct leaves leaves_avx512 = {
+    LEAVES_AVX512, .quantise = avx512_quantise, .name = "avx512"};

@@ -1,4 +1,4 @@
-/* The leaves of AVX-512, which those of AMX take over. */
+/* The leaves of AVX-512, which those of AMX take over but for quantise. */
 #ifndef SLUICE_OPS_AVX512_LEAF_AVX512_H
 #define SLUICE_OPS_AVX512_LEAF_AVX512_H
 
@@ -18,7 +18,7 @@ void avx512_mix(float *const *o, int n_o, const struct mix_keys *m);
 void avx512_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x);
 
 #define LEAVES_AVX512                                                                              \
-    .quantise = avx512_quantise, .row_dot = avx512_row_dot, .direct = 2 * ROW_BATCH,               \
+    .row_dot = avx512_row_dot, .direct = 2 * ROW_BATCH,                                            \
     .tile_unpack = avx512_tile_unpack, .tile_dot = avx512_tile_dot, .widen = avx2_widen,           \
     .dots = avx512_dots, .half_dots = avx512_half_dots, .mix = avx512_mix,                         \
     .fp8_decode = avx512_fp8_decode, .fp4_decode = avx2_fp4_decode,                                \

@@ -3,7 +3,8 @@
  * The ops are written once over a table of leaves (leaf.h); one table per instruction set. Scratch
  * is laid out by plan():
  *
- *   | worker 0 | worker 1 | ... | acts, by kind | inner act | inner | expert out | mix | score |
+ *   | worker 0 | worker 1 | ... | acts, by kind | panels | inner act | inner | expert out | mix |
+ *   | score |
  *
  *   worker: tile, rows of float32 weights, results of a tile, then what the op at hand needs.
  *
@@ -58,8 +59,10 @@ struct cpu_ctx {
 struct cpu_work {
     struct tile tile;
     float *rows;                   /* [DOTS_W][widest row] */
-    float (*out[2])[TILE_ROWS];    /* [max_rows] each */
-    uint8_t *gather[2];            /* [gather_room] each: PANEL_BATCH panels of an expert's rows */
+    float (*tile_out)[TILE_ROWS];  /* [max_rows] */
+    float *out[2];                 /* [rows of a pass][cpu_tile_rows] each */
+    uint8_t *gather[2];            /* [gather_room] each: GATHER_PANELS panels */
+    float *sums;                   /* [PANEL_SUMS] */
     float *free;                   /* the rest: attention, indexer */
 };
 struct cpu_work cpu_worker(const struct cpu_ctx *ctx, int worker);
@@ -81,6 +84,14 @@ void cpu_quantise(struct cpu_ctx *ctx, const struct float_rows *rows, enum act_k
 struct act cpu_act(uint8_t *area, size_t stride, int64_t i, int64_t n, int64_t offset,
                    enum act_kind kind);
 
+/* Packed rows of an operand: parts of n values, each `groups` panels side by side. */
+struct panel_set {
+    uint8_t *at;                   /* NULL: none */
+    size_t stride;                 /* bytes of a panel */
+    int64_t n, groups;
+    int columns;
+};
+
 /* The batch rows that meet a weight. */
 struct operand {
     int64_t n;
@@ -93,38 +104,48 @@ struct operand {
     size_t act_stride;
     int64_t width, offset;         /* values of a whole row; where the operand begins in it */
     bool exact;                    /* float32 activations whatever the weight */
-    /* [ACT_KINDS] the rows as panels, at most PANEL_BATCH of them; NULL: not packed */
-    const uint8_t *panels[ACT_KINDS];
+    /* [ACT_KINDS] the same rows as panels; at NULL: not packed */
+    struct panel_view panels[ACT_KINDS];
 };
 /* Row i, quantised. */
 struct act cpu_operand_act(const struct operand *x, int64_t i, enum act_kind kind);
-/* out[i][r] = row first + r of the weight . row i of x for n_rows <= TILE_ROWS weight rows. */
 struct weight_rows {
     enum quant_type type;
     const uint8_t *data;
     int64_t n_in, n_out;
 };
-void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w, int64_t first,
-              const struct operand *x, float (*out)[TILE_ROWS]);
+/* Weight rows of a call of cpu_tile at most, and of the smallest call that is worth it. */
+int cpu_tile_rows(const struct cpu_ctx *ctx);
+int cpu_tile_unit(const struct cpu_ctx *ctx);
+/* out[i * stride + r] = row first + r of the weight . row i of x for n_rows <= cpu_tile_rows. */
+struct tile_call {
+    const struct cpu_ctx *ctx;
+    int worker;
+    const struct weight_rows *w;
+    int64_t first;
+    int n_rows;
+};
+void cpu_tile(const struct tile_call *call, const struct operand *x, float *out, int64_t stride);
 
 /* ---- panels_cpu.c ---- */
 
-/* Whether that many rows are better met as panels by weights of a type. */
+/* Panels of an expert's rows that are gathered at a time. */
+#define GATHER_PANELS 8
+
+/* Whether that many rows are met as panels by weights of a type. */
 bool cpu_wants_panels(const struct cpu_ctx *ctx, enum quant_type type, int64_t n_rows);
-/* All rows of an operand, packed: parts of n values, each `groups` panels side by side. */
-struct panel_set {
-    uint8_t *at;                   /* NULL: none */
-    size_t stride;                 /* bytes of a panel */
-    int64_t n, groups;
-};
+/* Batch rows that cpu_tile takes at a time. */
+int64_t cpu_pass_rows(const struct cpu_ctx *ctx);
 /* Packs the quantised rows of x in parts of `part` values. The set lies behind the first *used
- * bytes of ctx->panels, which grow by it; empty where there is no room. */
+ * bytes of ctx->panels, which grow by it. */
 struct panel_set cpu_pack(struct cpu_ctx *ctx, const struct operand *x, int64_t part,
                           enum act_kind kind, size_t *used);
-/* The panels from `row` on, a multiple of PANEL_ROWS; NULL of an empty set. */
-const uint8_t *cpu_panel_at(const struct panel_set *set, int64_t row, int64_t part);
-/* Packs whole rows, at most PANEL_BATCH * PANEL_ROWS, into room[gather_room]: x->panels. */
+/* n rows of a part from `row` on, a multiple of PANEL_ROWS; at NULL of an empty set. */
+struct panel_view cpu_panel_view(const struct panel_set *set, int64_t row, int64_t n, int64_t part);
+/* Packs whole rows, at most GATHER_PANELS panels of them, into room[gather_room]: x->panels. */
 void cpu_gather(const struct cpu_ctx *ctx, struct operand *x, enum act_kind kind, uint8_t *room);
+/* Bytes that a panel of whole rows of up to n values may take, in one part or several. */
+size_t cpu_panel_most(const struct cpu_ctx *ctx, int64_t n);
 
 /* 1 / sqrt(mean(x^2) + eps) */
 float cpu_inv_rms(const struct cpu_ctx *ctx, const float *x, int64_t n, float eps);

@@ -105,10 +105,13 @@ static struct cpu_work carve_worker(const struct cpu_ctx *ctx, struct carve *c)
     w.tile.d = carve(c, n / 32 * TILE_ROWS, sizeof(float));
     w.tile.dmin = carve(c, n / 256 * TILE_ROWS, sizeof(float));
     w.rows = carve(c, n * DOTS_W, sizeof(float));
-    w.out[0] = carve(c, (size_t)ctx->limits.max_rows, sizeof(*w.out[0]));
-    w.out[1] = carve(c, (size_t)ctx->limits.max_rows, sizeof(*w.out[1]));
-    for (int k = 0; k < 2; k++)
+    w.tile_out = carve(c, (size_t)ctx->limits.max_rows, sizeof(*w.tile_out));
+    size_t out = (size_t)cpu_pass_rows(ctx) * (size_t)cpu_tile_rows(ctx);
+    for (int k = 0; k < 2; k++) {
+        w.out[k] = carve(c, out, sizeof(float));
         w.gather[k] = carve_panels(c, ctx->gather_room);
+    }
+    w.sums = carve(c, ctx->leaf->panels ? PANEL_SUMS : 0, sizeof(float));
     w.free = carve(c, free_floats(&ctx->limits), sizeof(float));
     return w;
 }
@@ -139,25 +142,14 @@ static void carve_all(struct cpu_ctx *ctx, struct carve *c)
     ctx->expert_slot = carve(c, slots, sizeof(int32_t));
 }
 
-/* What the parts of rows are rounded up by. */
-#define PANEL_SLACK (64 << 10)
-
-/* Bytes of a panel of the widest kind. */
-static size_t most_panel(const struct panels *p, int64_t n)
-{
-    size_t most = 0;
-    for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++)
-        most = larger_of(most, p->bytes((n + 255) / 256 * 256, k));
-    return most;
-}
-
 static void plan_panels(struct cpu_ctx *ctx)
 {
-    const struct panels *p = ctx->leaf->panels;
     const struct ops_limits *l = &ctx->limits;
     size_t groups = ((size_t)l->max_rows + PANEL_ROWS - 1) / PANEL_ROWS;
-    ctx->panel_room = p ? groups * (most_panel(p, ctx->max_act) + PANEL_SLACK) : 0;
-    ctx->gather_room = p ? PANEL_BATCH * most_panel(p, l->dim > l->inner ? l->dim : l->inner) : 0;
+    if (!ctx->leaf->panels)
+        return;
+    ctx->panel_room = (ACT_KINDS - 1) * (groups * cpu_panel_most(ctx, ctx->max_act) + PANEL_ALIGN);
+    ctx->gather_room = GATHER_PANELS * cpu_panel_most(ctx, l->dim > l->inner ? l->dim : l->inner);
 }
 
 static enum sluice_status cpu_plan(void *ctx, const struct ops_limits *limits,
@@ -226,9 +218,9 @@ bool cpu_has(enum cpu_isa isa)
         return f->avx2 && f->avx512;
     case CPU_ISA_AMX:
 #ifdef AMX_EMULATED
-        return f->avx2 && f->avx512;
+        return f->avx512_bf16;
 #else
-        return f->avx2 && f->avx512 && f->amx;
+        return f->amx;
 #endif
     case CPU_ISA_NEON:
         return f->neon;
@@ -256,8 +248,10 @@ static const struct leaves *choose(const char *isa)
 
 static void fill_table(struct ops *out)
 {
+    const struct panels *panels = ((const struct cpu_ctx *)out->ctx)->leaf->panels;
     *out = (struct ops){
-        .name = "cpu", .ctx = out->ctx, .host_memory = true,
+        .name = "cpu", .numerics = panels ? panels->numerics : NUMERICS_CPU,
+        .ctx = out->ctx, .host_memory = true,
         .close = cpu_close, .plan = cpu_plan, .alloc = cpu_alloc, .free = cpu_free,
         .upload = cpu_move, .download = cpu_move, .copy = cpu_move, .sync = cpu_sync,
         .embed = cpu_embed, .hyper_gather = cpu_hyper_gather, .hyper_spread = cpu_hyper_spread,

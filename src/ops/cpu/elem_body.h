@@ -35,18 +35,6 @@ static inline void round_all(const float *restrict x, int n, float inv, int16_t 
     }
 }
 
-/* As round_all, then to 8 significant bits, half to even: what bfloat16 holds. */
-static inline void round_all_8_bits(const float *restrict x, int n, float inv,
-                                    int16_t *restrict q)
-{
-    for (int j = 0; j < n; j++) {
-        float whole = x[j] * inv + ROUND_MAGIC - ROUND_MAGIC;
-        uint32_t bits = f32_bits(whole);
-        bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
-        q[j] = (int16_t)f32_from_bits(bits);
-    }
-}
-
 /* The scale of a block whose largest value becomes `most`; *inv: its inverse, 0 where the block
  * becomes zeros. */
 static inline float block_scale(uint32_t max, int most, float *inv)
@@ -63,8 +51,6 @@ static inline void quantise_block(const float *restrict x, int block, int16_t *r
     *d = block_scale(most_bits(x, block), ACT_MAX, &inv);
     if (inv <= 0)
         memset(q, 0, (size_t)block * sizeof(*q));
-    else if (block == 32)
-        round_all_8_bits(x, block, inv, q);
     else
         round_all(x, block, inv, q);
 }
@@ -96,7 +82,7 @@ static inline void elem_quantise(const float *x, int64_t n, enum act_kind kind,
     int16_t *q = to->q, *sum16 = to->sum16;
     int times[8];
     for (int64_t at = 0; at < n; at += act_kind_block(kind)) {
-        if (kind == ACT_32) {
+        if (act_kind_block(kind) == 32) {
             quantise_block(x + at, 32, q + at, to->d + at / 32);
         } else if (kind == ACT_256) {
             quantise_block(x + at, 256, q + at, to->d + at / 256);

@@ -11,7 +11,7 @@ struct experts_job {
     struct cpu_ctx *ctx;
     const struct experts_args *a;
     int32_t n_used_experts, slots;
-    int64_t tiles;                 /* of one expert in the loop at hand */
+    int64_t tiles;                 /* units of one expert in the loop at hand */
     uint8_t *inner_act[ACT_KINDS]; /* the same area for all: a row has one kind */
     struct panel_set panels[ACT_KINDS]; /* of the input, for the shared expert */
 };
@@ -96,7 +96,7 @@ static float slot_scale(const struct experts_job *job, int32_t slot)
     return k == job->a->n_used ? 1.0f : job->a->weights[slot / job->slots * job->a->n_used + k];
 }
 
-/* Tiles [first, last) of one expert with the batch rows x. */
+/* Units [first, last) of weight rows of one expert with the batch rows x. */
 struct tile_run {
     const struct experts_job *job;
     struct expert e;
@@ -106,19 +106,35 @@ struct tile_run {
     const struct panel_set *packed; /* [ACT_KINDS] all rows, or NULL */
 };
 
+/* The part of a run of n rows that cpu_tile takes at a time, from row *row on. */
+static struct tile_call next_call(const struct tile_run *run, const struct weight_rows *w,
+                                  int64_t row)
+{
+    const struct cpu_ctx *ctx = run->job->ctx;
+    int64_t end = run->last * cpu_tile_unit(ctx), most = cpu_tile_rows(ctx);
+    end = end < w->n_out ? end : w->n_out;
+    return (struct tile_call){.ctx = ctx, .worker = run->worker, .w = w, .first = row,
+                              .n_rows = (int)(end - row < most ? end - row : most)};
+}
+
 static void gate_up_tiles(const struct tile_run *run, const struct operand *x)
 {
     const struct experts_job *job = run->job;
     struct cpu_ctx *ctx = job->ctx;
     struct cpu_work work = cpu_worker(ctx, run->worker);
-    int64_t inner = job->a->table.n_inner;
-    for (int64_t t = run->first; t < run->last; t++) {
-        int64_t row = t * TILE_ROWS, width = inner - row < TILE_ROWS ? inner - row : TILE_ROWS;
-        cpu_tile(ctx, run->worker, &run->e.gate, row, x, work.out[0]);
-        cpu_tile(ctx, run->worker, &run->e.up, row, x, work.out[1]);
+    int64_t inner = job->a->table.n_inner, stride = cpu_tile_rows(ctx);
+    struct tile_call gate, up;
+    for (int64_t row = run->first * cpu_tile_unit(ctx);; row += gate.n_rows) {
+        gate = next_call(run, &run->e.gate, row);
+        if (gate.n_rows <= 0)
+            break;
+        up = gate;
+        up.w = &run->e.up;
+        cpu_tile(&gate, x, work.out[0], stride);
+        cpu_tile(&up, x, work.out[1], stride);
         for (int64_t i = 0; i < x->n; i++)
-            ctx->leaf->gated(work.out[0][i], work.out[1][i], width, run->e.limit,
-                             slot_scale(job, x->pick[i]),
+            ctx->leaf->gated(work.out[0] + i * stride, work.out[1] + i * stride, gate.n_rows,
+                             run->e.limit, slot_scale(job, x->pick[i]),
                              ctx->inner + x->pick[i] * inner + row);
     }
 }
@@ -127,14 +143,28 @@ static void down_tiles(const struct tile_run *run, const struct operand *x)
 {
     const struct experts_job *job = run->job;
     struct cpu_ctx *ctx = job->ctx;
-    float (*out)[TILE_ROWS] = cpu_worker(ctx, run->worker).out[0];
-    int64_t dim = job->a->table.n_in;
-    for (int64_t t = run->first; t < run->last; t++) {
-        int64_t row = t * TILE_ROWS, width = dim - row < TILE_ROWS ? dim - row : TILE_ROWS;
-        cpu_tile(ctx, run->worker, &run->e.down, row, x, out);
+    float *out = cpu_worker(ctx, run->worker).out[0];
+    int64_t dim = job->a->table.n_in, stride = cpu_tile_rows(ctx);
+    struct tile_call down;
+    for (int64_t row = run->first * cpu_tile_unit(ctx);; row += down.n_rows) {
+        down = next_call(run, &run->e.down, row);
+        if (down.n_rows <= 0)
+            break;
+        cpu_tile(&down, x, out, stride);
         for (int64_t i = 0; i < x->n; i++)
-            memcpy(ctx->expert_out + x->pick[i] * dim + row, out[i], (size_t)width * sizeof(float));
+            memcpy(ctx->expert_out + x->pick[i] * dim + row, out + i * stride,
+                   (size_t)down.n_rows * sizeof(float));
     }
+}
+
+/* Whether n rows in a form are met as panels by those of two types that meet it. */
+static bool both_want(const struct cpu_ctx *ctx, const enum quant_type type[2], enum act_kind kind,
+                      int64_t n)
+{
+    for (int k = 0; k < 2; k++)
+        if (act_kind(type[k]) == kind && !cpu_wants_panels(ctx, type[k], n))
+            return false;
+    return kind != ACT_NONE;
 }
 
 /* The rows of x, which begin with the expert's row `row`, as panels for weights of two types. */
@@ -145,38 +175,32 @@ static void expert_panels(const struct tile_run *run, struct operand *x, int64_t
     struct cpu_work work = cpu_worker(ctx, run->worker);
     for (int k = 0; k < 2; k++) {
         enum act_kind kind = act_kind(type[k]);
-        if (kind == ACT_NONE || x->panels[kind])
-            continue;
         if (run->packed)
-            x->panels[kind] = cpu_panel_at(&run->packed[kind], row, 0);
-        if (!x->panels[kind])
+            x->panels[kind] = cpu_panel_view(&run->packed[kind], row, x->n, 0);
+        if (!x->panels[kind].at && both_want(ctx, type, kind, x->n))
             cpu_gather(ctx, x, kind, work.gather[k]);
     }
 }
 
-/* The tiles with all rows of the expert, a few panels of them at a time where there are panels. */
+/* The units with all rows of the expert, as many of them at a time as cpu_tile takes. */
 static void run_tiles(const struct tile_run *run, struct operand *all,
                       const enum quant_type type[2],
                       void (*tiles)(const struct tile_run *, const struct operand *))
 {
     const struct cpu_ctx *ctx = run->job->ctx;
-    if (!cpu_wants_panels(ctx, type[0], all->n) || !cpu_wants_panels(ctx, type[1], all->n)) {
-        tiles(run, all);
-        return;
-    }
-    ctx->leaf->panels->begin();
-    for (int64_t row = 0; row < all->n; row += PANEL_BATCH * PANEL_ROWS) {
+    int64_t pass = cpu_pass_rows(ctx);
+    if (ctx->leaf->panels && !run->packed && pass > GATHER_PANELS * PANEL_ROWS)
+        pass = GATHER_PANELS * PANEL_ROWS;
+    for (int64_t row = 0; row < all->n; row += pass) {
         struct operand x = *all;
-        int64_t left = all->n - row;
         x.pick += row;
-        x.n = left < PANEL_BATCH * PANEL_ROWS ? left : PANEL_BATCH * PANEL_ROWS;
+        x.n = all->n - row < pass ? all->n - row : pass;
         expert_panels(run, &x, row, type);
         tiles(run, &x);
     }
-    ctx->leaf->panels->end();
 }
 
-/* The tiles of the expert to which item `at` belongs, up to item `last`. */
+/* The units of the expert to which item `at` belongs, up to item `last`. */
 static struct tile_run run_of(const struct experts_job *job, int64_t at, int64_t last, int worker)
 {
     int64_t first = at % job->tiles, left = last - at, tiles = job->tiles - first;
@@ -245,32 +269,37 @@ static void sum_slots(void *arg, int64_t first, int64_t last, int worker)
                                 dim, job->a->y + i * dim);
 }
 
-static void quantise_input(struct experts_job *job)
+/* The input in the forms in which gates and ups meet it, and panels of all rows for the shared
+ * expert. */
+static void prepare_input(struct experts_job *job)
 {
     const struct experts_args *a = job->a;
-    bool need[ACT_KINDS] = {false};
+    struct cpu_ctx *ctx = job->ctx;
+    enum quant_type shared[2] = {a->shared_gate.type, a->shared_up.type};
+    bool need[ACT_KINDS] = {false}, by_shared[ACT_KINDS] = {false};
     need[act_kind(a->table.gate_type)] = need[act_kind(a->table.up_type)] = true;
-    need[act_kind(a->shared_gate.type)] = need[act_kind(a->shared_up.type)] = true;
+    by_shared[act_kind(shared[0])] = by_shared[act_kind(shared[1])] = true;
     struct float_rows rows = {a->x, a->table.n_in, a->n, a->table.n_in, a->table.n_in};
-    for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++)
-        if (need[k])
-            cpu_quantise(job->ctx, &rows, k);
-    if (!cpu_wants_panels(job->ctx, a->shared_gate.type, a->n) ||
-        !cpu_wants_panels(job->ctx, a->shared_up.type, a->n))
-        return;
-    struct operand all = {.n = a->n, .act = job->ctx->act, .act_stride = job->ctx->act_stride,
+    struct operand all = {.n = a->n, .act = ctx->act, .act_stride = ctx->act_stride,
                           .width = a->table.n_in};
-    enum act_kind shared[2] = {act_kind(a->shared_gate.type), act_kind(a->shared_up.type)};
     size_t used = 0;
-    for (int k = 0; k < 2; k++)
-        if (shared[k] != ACT_NONE && !job->panels[shared[k]].at)
-            job->panels[shared[k]] = cpu_pack(job->ctx, &all, all.width, shared[k], &used);
+    for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++) {
+        if (need[k] || by_shared[k])
+            cpu_quantise(ctx, &rows, k);
+        if (by_shared[k] && both_want(ctx, shared, k, a->n))
+            job->panels[k] = cpu_pack(ctx, &all, all.width, k, &used);
+    }
 }
 
-/* Tiles of a piece: panels of the rows are packed once for each. */
-static int64_t least_tiles(const struct experts_job *job)
+/* Units of a piece: panels of the rows are packed once for each. */
+static int64_t least_units(const struct experts_job *job)
 {
-    return cpu_wants_panels(job->ctx, job->a->table.gate_type, job->a->n) ? 16 : 1;
+    return job->ctx->leaf->panels && job->a->n > PANEL_ROWS ? PANEL_WEIGHTS / PANEL_UNIT : 1;
+}
+
+static int64_t units_of(const struct experts_job *job, int64_t n_out)
+{
+    return (n_out + cpu_tile_unit(job->ctx) - 1) / cpu_tile_unit(job->ctx);
 }
 
 void cpu_experts(void *ctx, const struct experts_args *a)
@@ -281,11 +310,11 @@ void cpu_experts(void *ctx, const struct experts_args *a)
     for (int k = 0; k < ACT_KINDS; k++)
         job.inner_act[k] = job.ctx->inner_act;
     sort_slots(&job);
-    quantise_input(&job);
-    job.tiles = (a->table.n_inner + TILE_ROWS - 1) / TILE_ROWS;
-    cpu_parallel(job.ctx, job.n_used_experts * job.tiles, least_tiles(&job), gate_up_items, &job);
+    prepare_input(&job);
+    job.tiles = units_of(&job, a->table.n_inner);
+    cpu_parallel(job.ctx, job.n_used_experts * job.tiles, least_units(&job), gate_up_items, &job);
     cpu_parallel(job.ctx, n_slots, 8, quantise_inner, &job);
-    job.tiles = (a->table.n_in + TILE_ROWS - 1) / TILE_ROWS;
-    cpu_parallel(job.ctx, job.n_used_experts * job.tiles, least_tiles(&job), down_items, &job);
+    job.tiles = units_of(&job, a->table.n_in);
+    cpu_parallel(job.ctx, job.n_used_experts * job.tiles, least_units(&job), down_items, &job);
     cpu_parallel(job.ctx, a->n, 1, sum_slots, &job);
 }

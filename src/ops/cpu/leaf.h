@@ -1,5 +1,5 @@
 /* ops/cpu/leaf.h - the inner loops of the cpu backend: one table per instruction set, all of them
- * bit-identical to the portable C of leaf_c.c.
+ * bit-identical to the portable C of leaf_c.c, but for some products by tiles (struct panels).
  *
  * What makes them identical (docs/NUMERICS.md):
  *   - dot products of quantised values are integer sums, exact in any order;
@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/numerics.h"
 #include "formats/quant.h"
 
 #define ACT_MAX 1016
@@ -38,18 +39,24 @@
 #define DOTS_X 16
 /* Activation rows of one call of half_dots. */
 #define HALF_X 6
-/* Batch rows of a panel, and panels of one call. */
+/* Batch rows of a panel, panels of one call and its weight rows, and what it needs to keep sums. */
 #define PANEL_ROWS 16
-#define PANEL_BATCH 4
+#define PANEL_MOST 32
+#define PANEL_WEIGHTS 128
+#define PANEL_SUMS (PANEL_WEIGHTS * PANEL_MOST * PANEL_ROWS)
+/* Weight rows that are worth a call. */
+#define PANEL_UNIT 32
 /* Where panels begin: at pages. */
 #define PANEL_ALIGN 4096
 
 /* How activations are quantised that meet a format: in blocks of 32 or 256 values; BYTE: each 32 of
- * the 256 are bytes times an integer. */
-enum act_kind { ACT_NONE, ACT_32, ACT_256, ACT_256_BYTE, ACT_KINDS };
+ * the 256 are bytes times an integer. Q8: the same blocks of 32, in the order that panels have for
+ * Q8_0. */
+enum act_kind { ACT_NONE, ACT_32, ACT_32_Q8, ACT_256, ACT_256_BYTE, ACT_KINDS };
 
-/* One quantised activation row of n values. A table of leaves may lay out the q of ACT_256_BYTE in
- * its own way: an act is read by the table that wrote it. */
+/* One quantised activation row of n values. A table of leaves may have its own q for ACT_256_BYTE,
+ * and where it has panels its own act for blocks of 32: an act is read by the table that wrote
+ * it. */
 struct act {
     int16_t *q;                /* [n] */
     int16_t *sum16;            /* [n / 16] sums of q */
@@ -101,23 +108,44 @@ struct stream_piece {
     float *x;
 };
 
-/* Products by tiles in hardware: batch rows are packed once, in panels of PANEL_ROWS rows, and meet
- * the weights there. The layout of a panel is the table's own; panels begin at multiples of
- * PANEL_ALIGN bytes. */
+/* How rows of n values are packed: panels of `columns` rows. */
+struct panel_form {
+    enum act_kind kind;
+    int64_t n;
+    int columns;
+};
+
+/* Packed rows: panels that lie `stride` bytes apart. */
+struct panel_view {
+    const uint8_t *at;
+    size_t stride;
+    int columns;
+    int n;                         /* batch rows */
+};
+
+/* Weight rows to meet panels; room: PANEL_SUMS floats, at a multiple of 64 bytes. */
+struct panel_dot {
+    struct qrows w;
+    int n_rows;                    /* <= PANEL_WEIGHTS */
+    float *room;
+};
+
+/* Products by tiles in hardware: batch rows are packed once and meet the weights there. Panels have
+ * PANEL_ROWS columns; where a batch has less rows, its only panel has as many as the power of two
+ * that holds them. The layout of a panel is the table's own.
+ *
+ * Formats that meet panels from one row on have sums of their own, not the bits of the other tables
+ * (docs/NUMERICS.md), but the same whatever the batch. */
 struct panels {
-    /* From this many batch rows on, faster than row_dot with weights of a type. */
+    enum numerics numerics;
+    /* From this many batch rows on, faster than row_dot with weights of a type; 1: the only way. */
     int (*from)(enum quant_type type);
-    /* bytes of a panel of rows of n values, a multiple of PANEL_ALIGN */
-    size_t (*bytes)(int64_t n, enum act_kind kind);
-    /* n_rows <= PANEL_ROWS rows of n values; the rows that are missing become zeros. */
-    void (*pack)(const struct act *x, int n_rows, int64_t n, enum act_kind kind, uint8_t *panel);
-    /* A thread calls begin before its calls of dot, and end after them. */
-    void (*begin)(void);
-    void (*end)(void);
-    /* y[i][o] = row o . batch row i for n_rows <= TILE_ROWS weight rows and the first n batch rows
-     * of up to PANEL_BATCH panels that lie side by side. */
-    void (*dot)(const struct qrows *w, int n_rows, const uint8_t *panels, int n,
-                float (*y)[TILE_ROWS]);
+    /* From one panel of rows of n values to the next, a multiple of PANEL_ALIGN. */
+    size_t (*bytes)(int64_t n, enum act_kind kind, int columns);
+    /* Columns without a row become zeros. */
+    void (*pack)(const struct act *x, int n_rows, const struct panel_form *form, uint8_t *panel);
+    /* y[i * stride + o] = row o . batch row i, for the rows of up to PANEL_MOST panels. */
+    void (*dot)(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride);
 };
 
 struct leaves {
@@ -175,6 +203,7 @@ static inline enum act_kind act_kind(enum quant_type type)
     case QUANT_BF16:
         return ACT_NONE;
     case QUANT_Q8_0:
+        return ACT_32_Q8;
     case QUANT_Q4_0:
     case QUANT_IQ4_NL:
     case QUANT_MXFP4:
@@ -188,7 +217,7 @@ static inline enum act_kind act_kind(enum quant_type type)
 
 static inline int act_kind_block(enum act_kind kind)
 {
-    return kind == ACT_NONE ? 0 : kind == ACT_32 ? 32 : 256;
+    return kind == ACT_NONE ? 0 : kind == ACT_32 || kind == ACT_32_Q8 ? 32 : 256;
 }
 
 /* 32 or 256 for quantised types, 0 for F32, F16 and BF16. */

@@ -1,5 +1,6 @@
-/* Matrix products: quantised weights meet int16 activations, the others float32. Few rows: weights
- * are dotted where they lie. Many rows: 16 weight rows are unpacked once and meet all of them. */
+/* Matrix products: quantised weights meet int16 activations or panels, the others float32. Few
+ * rows: weights are dotted where they lie. Many rows: 16 weight rows are unpacked once and meet all
+ * of them. */
 #include <math.h>
 
 #include "ops/cpu/cpu.h"
@@ -66,119 +67,140 @@ void cpu_quantise(struct cpu_ctx *ctx, const struct float_rows *rows, enum act_k
     cpu_parallel(ctx, rows->n_rows, 4, quantise_rows, &job);
 }
 
-static int64_t operand_row(const struct operand *x, int64_t i)
+static int64_t row_of(const struct operand *x, int64_t i)
 {
     return x->first + (x->pick ? x->pick[i] / x->pick_div : i);
 }
 
-/* Few batch rows against weights in F16 or BF16: these are dotted where they lie. */
-static void tile_half(const struct cpu_ctx *ctx, const struct weight_rows *w, int64_t first,
-                      const struct operand *x, float (*out)[TILE_ROWS])
+static const float *float_row(const struct operand *x, int64_t i)
 {
-    int n_rows = w->n_out - first < TILE_ROWS ? (int)(w->n_out - first) : TILE_ROWS;
-    struct qrows rows = {.type = w->type, .n = w->n_in,
-                         .row_bytes = quant_row_bytes(w->type, w->n_in)};
-    rows.data = w->data + (uint64_t)first * rows.row_bytes;
-    const float *xs[HALF_X];
-    for (int64_t i = 0; i < x->n; i++)
-        xs[i] = x->x + operand_row(x, i) * x->x_stride + x->offset;
-    ctx->leaf->half_dots(&rows, n_rows, xs, (int)x->n, out);
+    return x->x + row_of(x, i) * x->x_stride + x->offset;
 }
 
-static void tile_float(const struct cpu_ctx *ctx, struct cpu_work *work,
-                       const struct weight_rows *w, int64_t first, const struct operand *x,
-                       float (*out)[TILE_ROWS])
+struct act cpu_operand_act(const struct operand *x, int64_t i, enum act_kind kind)
 {
-    int n_rows = w->n_out - first < TILE_ROWS ? (int)(w->n_out - first) : TILE_ROWS;
-    uint64_t row_bytes = quant_row_bytes(w->type, w->n_in);
-    const uint8_t *at = w->data + (uint64_t)first * row_bytes;
-    bool in_place = w->type == QUANT_F32 && (uintptr_t)at % sizeof(float) == 0;
+    return cpu_act(x->act[kind], x->act_stride, row_of(x, i), x->width, x->offset, kind);
+}
+
+/* Few batch rows against weights in F16 or BF16: these are dotted where they lie. */
+static void tile_half(const struct cpu_ctx *ctx, const struct qrows *w, int n_rows,
+                      const struct operand *x, float (*out)[TILE_ROWS])
+{
+    const float *xs[HALF_X];
+    for (int64_t i = 0; i < x->n; i++)
+        xs[i] = float_row(x, i);
+    ctx->leaf->half_dots(w, n_rows, xs, (int)x->n, out);
+}
+
+static void tile_float(const struct cpu_ctx *ctx, float *room, const struct qrows *w, int n_rows,
+                       const struct operand *x, float (*out)[TILE_ROWS])
+{
+    bool in_place = w->type == QUANT_F32 && (uintptr_t)w->data % sizeof(float) == 0;
     /* few batch rows: fewer weight rows at a time stay in the first-level cache */
     int step = x->n > 4 ? TILE_ROWS : 4;
     for (int r = 0; r < n_rows; r += step) {
         const float *rows[DOTS_W], *xs[DOTS_X];
         int n_w = n_rows - r < step ? n_rows - r : step;
         for (int j = 0; j < n_w; j++) {
-            float *wide = work->rows + (int64_t)j * ctx->max_act;
+            float *wide = room + (int64_t)j * ctx->max_act;
+            const uint8_t *at = w->data + (uint64_t)(r + j) * w->row_bytes;
             rows[j] = wide;
             if (in_place)
-                rows[j] = (const float *)(const void *)(at + (uint64_t)(r + j) * row_bytes);
+                rows[j] = (const float *)(const void *)at;
             else
-                ctx->leaf->widen(w->type, at + (uint64_t)(r + j) * row_bytes, wide, w->n_in);
+                ctx->leaf->widen(w->type, at, wide, w->n);
         }
         for (int64_t i = 0; i < x->n; i += DOTS_X) {
             int n = x->n - i < DOTS_X ? (int)(x->n - i) : DOTS_X;
             float y[DOTS_X][DOTS_W];
             for (int k = 0; k < n; k++)
-                xs[k] = x->x + operand_row(x, i + k) * x->x_stride + x->offset;
-            ctx->leaf->dots(rows, n_w, xs, n, w->n_in, y);
+                xs[k] = float_row(x, i + k);
+            ctx->leaf->dots(rows, n_w, xs, n, w->n, y);
             for (int k = 0; k < n; k++)
                 memcpy(out[i + k] + r, y[k], (size_t)n_w * sizeof(float));
         }
     }
 }
 
-struct act cpu_operand_act(const struct operand *x, int64_t i, enum act_kind kind)
+static void tile_quantised(const struct cpu_ctx *ctx, struct tile t, const struct qrows *w,
+                           int n_rows, const struct operand *x, float (*out)[TILE_ROWS])
 {
-    return cpu_act(x->act[kind], x->act_stride, operand_row(x, i), x->width, x->offset,
-                   kind);
-}
-
-void cpu_tile(const struct cpu_ctx *ctx, int worker, const struct weight_rows *w, int64_t first,
-              const struct operand *x, float (*out)[TILE_ROWS])
-{
-    struct cpu_work work = cpu_worker(ctx, worker);
     enum act_kind kind = act_kind(w->type);
-    SLUICE_ASSERT(w->n_in <= ctx->max_act);
-    bool half = w->type == QUANT_F16 || w->type == QUANT_BF16;
-    if (half && x->n <= HALF_X) {
-        tile_half(ctx, w, first, x, out);
-        return;
-    }
-    if (kind == ACT_NONE || x->exact) {
-        tile_float(ctx, &work, w, first, x, out);
-        return;
-    }
-    int n_rows = w->n_out - first < TILE_ROWS ? (int)(w->n_out - first) : TILE_ROWS;
-    struct qrows rows = {.type = w->type, .n = w->n_in,
-                         .row_bytes = quant_row_bytes(w->type, w->n_in)};
-    rows.data = w->data + (uint64_t)first * rows.row_bytes;
-    if (x->panels[kind]) {
-        ctx->leaf->panels->dot(&rows, n_rows, x->panels[kind], (int)x->n, out);
-        return;
-    }
-    struct tile t = work.tile;
-    t.type = w->type;
-    t.n = w->n_in;
-    t.block = act_kind_block(kind);
-    t.has_min = type_has_min(w->type);
     bool direct = x->n <= ctx->leaf->direct;
     int step = direct ? ROW_BATCH : TILE_BATCH;
+    t.type = w->type;
+    t.n = w->n;
+    t.block = act_kind_block(kind);
+    t.has_min = type_has_min(w->type);
     if (!direct)
-        ctx->leaf->tile_unpack(&rows, n_rows, &t);
+        ctx->leaf->tile_unpack(w, n_rows, &t);
     for (int64_t i = 0; i < x->n; i += step) {
         struct act act[ROW_BATCH];
         int n = x->n - i < step ? (int)(x->n - i) : step;
         for (int k = 0; k < n; k++)
             act[k] = cpu_operand_act(x, i + k, kind);
         if (direct)
-            ctx->leaf->row_dot(&rows, n_rows, act, n, out + i);
+            ctx->leaf->row_dot(w, n_rows, act, n, out + i);
         else
             ctx->leaf->tile_dot(&t, act, n, out + i);
     }
 }
 
+/* TILE_ROWS weight rows, without panels. */
+static void tile_of_16(const struct cpu_ctx *ctx, const struct cpu_work *work,
+                       const struct qrows *w, int n_rows, const struct operand *x,
+                       float (*out)[TILE_ROWS])
+{
+    bool half = w->type == QUANT_F16 || w->type == QUANT_BF16;
+    if (half && x->n <= HALF_X)
+        tile_half(ctx, w, n_rows, x, out);
+    else if (act_kind(w->type) == ACT_NONE || x->exact)
+        tile_float(ctx, work->rows, w, n_rows, x, out);
+    else
+        tile_quantised(ctx, work->tile, w, n_rows, x, out);
+}
+
+int cpu_tile_rows(const struct cpu_ctx *ctx)
+{
+    return ctx->leaf->panels ? PANEL_WEIGHTS : TILE_ROWS;
+}
+
+int cpu_tile_unit(const struct cpu_ctx *ctx)
+{
+    return ctx->leaf->panels ? PANEL_UNIT : TILE_ROWS;
+}
+
+void cpu_tile(const struct tile_call *call, const struct operand *x, float *out, int64_t stride)
+{
+    const struct weight_rows *w = call->w;
+    struct cpu_work work = cpu_worker(call->ctx, call->worker);
+    struct qrows rows = {.type = w->type, .n = w->n_in,
+                         .row_bytes = quant_row_bytes(w->type, w->n_in)};
+    const struct panel_view *panels = &x->panels[act_kind(w->type)];
+    SLUICE_ASSERT(w->n_in <= call->ctx->max_act && call->n_rows <= cpu_tile_rows(call->ctx));
+    rows.data = w->data + (uint64_t)call->first * rows.row_bytes;
+    if (panels->at && !x->exact) {
+        struct panel_dot d = {.w = rows, .n_rows = call->n_rows, .room = work.sums};
+        call->ctx->leaf->panels->dot(&d, panels, out, stride);
+        return;
+    }
+    for (int r = 0; r < call->n_rows; r += TILE_ROWS) {
+        int n_rows = call->n_rows - r < TILE_ROWS ? call->n_rows - r : TILE_ROWS;
+        tile_of_16(call->ctx, &work, &rows, n_rows, x, work.tile_out);
+        rows.data += TILE_ROWS * rows.row_bytes;
+        for (int64_t i = 0; i < x->n; i++)
+            memcpy(out + i * stride + r, work.tile_out[i], (size_t)n_rows * sizeof(float));
+    }
+}
+
 /* ---- the ops ---- */
 
-/* Tiles of an item where panels of the batch meet them in turn, so that both stay in the cache. */
-#define ITEM_TILES 8
-
-/* Items: groups of tiles of all weights in turn, each for one of `split` parts of the batch. */
+/* Items: groups of units of all weights in turn, each for one of `split` parts of the batch. */
 struct matmul_job {
     const struct cpu_ctx *ctx;
     int n_w, split;
     int64_t n;
-    int64_t group;                 /* tiles of an item */
+    int64_t group;                 /* weight rows of an item */
     int64_t item_end[MATMUL_MAX];  /* items of the weights up to this one */
     const struct weight *w;
     DEV float *const *y;
@@ -187,26 +209,25 @@ struct matmul_job {
     struct panel_set panels[ACT_KINDS];
 };
 
-static int64_t tiles_of(const struct weight *w)
+static int64_t items_of(const struct matmul_job *job, int j)
 {
-    return (w->n_out + TILE_ROWS - 1) / TILE_ROWS;
+    return (job->w[j].n_out + job->group - 1) / job->group;
 }
 
-/* Rows of weight j of matrix mat from `first` on with the batch rows x. */
-static void matmul_tile(const struct matmul_job *job, int j, int64_t mat, int64_t first,
-                        const struct operand *x, int worker)
+/* Rows [first, last) of matrix mat of weight j with the batch rows x. */
+static void matmul_rows(const struct tile_call *call, const struct matmul_job *job, int j,
+                        int64_t mat, struct operand *x)
 {
-    const struct weight *w = &job->w[j];
-    struct weight_rows rows = {.type = w->type, .n_in = w->n_in, .n_out = w->n_out};
-    rows.data = (const uint8_t *)w->data +
-                (uint64_t)(mat * w->n_out) * quant_row_bytes(w->type, w->n_in);
-    float (*out)[TILE_ROWS] = cpu_worker(job->ctx, worker).out[0];
-    cpu_tile(job->ctx, worker, &rows, first, x, out);
-    int64_t width = w->n_out - first < TILE_ROWS ? w->n_out - first : TILE_ROWS;
-    int64_t stride = w->n_out * job->mats;
-    for (int64_t i = 0; i < x->n; i++)
-        memcpy(job->y[j] + (x->first + i) * stride + mat * w->n_out + first, out[i],
-               (size_t)width * sizeof(float));
+    enum act_kind kind = act_kind(job->w[j].type);
+    int64_t stride = job->w[j].n_out * job->mats;
+    float *y = job->y[j] + mat * job->w[j].n_out + call->first;
+    int64_t row0 = x->first, end = row0 + x->n, pass = cpu_pass_rows(job->ctx);
+    for (int64_t row = row0; row < end; row += pass) {
+        x->first = row;
+        x->n = end - row < pass ? end - row : pass;
+        x->panels[kind] = cpu_panel_view(&job->panels[kind], row, x->n, mat);
+        cpu_tile(call, x, y + row * stride, stride);
+    }
 }
 
 static void matmul_item(const struct matmul_job *job, int64_t item, int64_t row0, int64_t n,
@@ -216,24 +237,18 @@ static void matmul_item(const struct matmul_job *job, int64_t item, int64_t row0
     while (item >= job->item_end[j])
         j++;
     item -= j ? job->item_end[j - 1] : 0;
-    int64_t tiles = tiles_of(&job->w[j]), items = (tiles + job->group - 1) / job->group;
-    int64_t mat = item / items, first = item % items * job->group;
-    int64_t last = first + job->group < tiles ? first + job->group : tiles;
-    const struct panel_set *set = &job->panels[act_kind(job->w[j].type)];
-    int64_t pass = set->at ? PANEL_BATCH * PANEL_ROWS : n;
+    const struct weight *w = &job->w[j];
+    int64_t items = items_of(job, j), mat = item / items, first = item % items * job->group;
+    struct weight_rows rows = {.type = w->type, .n_in = w->n_in, .n_out = w->n_out};
+    rows.data = (const uint8_t *)w->data +
+                (uint64_t)(mat * w->n_out) * quant_row_bytes(w->type, w->n_in);
+    struct tile_call call = {.ctx = job->ctx, .worker = worker, .w = &rows, .first = first};
+    call.n_rows = (int)(w->n_out - first < job->group ? w->n_out - first : job->group);
     struct operand x = job->x;
-    x.offset = mat * job->w[j].n_in;
-    if (set->at)
-        job->ctx->leaf->panels->begin();
-    for (int64_t row = row0; row < row0 + n; row += pass) {
-        x.first = row;
-        x.n = row0 + n - row < pass ? row0 + n - row : pass;
-        x.panels[act_kind(job->w[j].type)] = cpu_panel_at(set, row, mat);
-        for (int64_t t = first; t < last; t++)
-            matmul_tile(job, j, mat, t * TILE_ROWS, &x, worker);
-    }
-    if (set->at)
-        job->ctx->leaf->panels->end();
+    x.offset = mat * w->n_in;
+    x.first = row0;
+    x.n = n;
+    matmul_rows(&call, job, j, mat, &x);
 }
 
 static void matmul_items(void *arg, int64_t first, int64_t last, int worker)
@@ -249,7 +264,7 @@ static void matmul_items(void *arg, int64_t first, int64_t last, int worker)
     }
 }
 
-/* Whether all weights that meet activations of the kind want panels of them. */
+/* Whether all weights that meet activations of the kind meet panels of them. */
 static bool wants_panels(const struct matmul_job *job, enum act_kind kind)
 {
     for (int j = 0; j < job->n_w; j++)
@@ -259,10 +274,10 @@ static bool wants_panels(const struct matmul_job *job, enum act_kind kind)
     return true;
 }
 
-/* The batch in the form in which the weights meet it; whether any meets panels. */
-static bool prepare_batch(struct cpu_ctx *ctx, struct matmul_job *job)
+/* The batch in the forms in which the weights meet it. */
+static void prepare_batch(struct cpu_ctx *ctx, struct matmul_job *job)
 {
-    bool need[ACT_KINDS] = {false}, any = false;
+    bool need[ACT_KINDS] = {false};
     size_t used = 0;
     for (int j = 0; j < job->n_w; j++)
         need[act_kind(job->w[j].type)] = !job->x.exact;
@@ -273,21 +288,20 @@ static bool prepare_batch(struct cpu_ctx *ctx, struct matmul_job *job)
         cpu_quantise(ctx, &rows, k);
         if (wants_panels(job, k))
             job->panels[k] = cpu_pack(ctx, &job->x, job->w[0].n_in, k, &used);
-        any = any || job->panels[k].at;
     }
-    return any;
 }
 
 static void run_matmul(struct cpu_ctx *ctx, struct matmul_job *job)
 {
-    int64_t tiles = 0, items = 0, wanted = 4 * pool_threads(ctx->pool);
-    job->group = prepare_batch(ctx, job) ? ITEM_TILES : 1;
+    int64_t rows = 0, items = 0, wanted = 4 * pool_threads(ctx->pool), unit = cpu_tile_unit(ctx);
+    prepare_batch(ctx, job);
     for (int j = 0; j < job->n_w; j++)
-        tiles += tiles_of(&job->w[j]) * job->mats;
-    while (job->group > 1 && tiles < wanted * job->group)
+        rows += job->w[j].n_out * job->mats;
+    job->group = job->n > PANEL_ROWS ? cpu_tile_rows(ctx) : unit;
+    while (job->group > unit && rows < wanted * job->group)
         job->group /= 2;
     for (int j = 0; j < job->n_w; j++) {
-        items += (tiles_of(&job->w[j]) + job->group - 1) / job->group * job->mats;
+        items += items_of(job, j) * job->mats;
         job->item_end[j] = items;
     }
     /* Weights with few rows: the batch is divided too, so that all threads have work. */

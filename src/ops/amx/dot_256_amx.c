@@ -1,0 +1,115 @@
+/* Products of formats of 256 with AMX, in signed bytes, with both sides split into value = 128 *
+ * high + low: the sums are the same integers as those of products of words (docs/NUMERICS.md). */
+#include "base/check.h"
+#include "ops/amx/amx.h"
+#include "ops/amx/products_256_amx.h"
+
+/* ---- panels ---- */
+
+size_t amx_panel_bytes_256(int64_t n)
+{
+    size_t bytes = (size_t)(n / 256) * (sizeof(struct panel_256) + sizeof(struct tail_256));
+    return (bytes + PANEL_END + PANEL_ALIGN - 1) & ~(size_t)(PANEL_ALIGN - 1);
+}
+
+void amx_pack_256(const struct act *x, int n_rows, const struct panel_form *form, uint8_t *panel)
+{
+    static const int16_t none[16];
+    struct tail_256 *tail = tails_256(panel, form->n);
+    for (int64_t b = 0; b < form->n / 256; b++) {
+        struct panel_256 *to = (struct panel_256 *)(void *)panel + b;
+        for (int k = 0; k < 4; k++) {
+            __m512i v[PANEL_ROWS][2];
+            memset(v, 0, sizeof(v));
+            for (int i = 0; i < n_rows; i++)
+                words_256(&x[i], b, k, form->kind, v[i]);
+            put_planes(v, &to->low[k][0][0][0], &to->high[k][0][0][0]);
+        }
+        for (int i = 0; i < PANEL_ROWS; i++) {
+            pack_sums(i < n_rows ? x[i].sum16 + b * 16 : none, i, &tail[b]);
+            tail[b].d[i] = i < n_rows ? x[i].d[b] : 0;
+        }
+    }
+    memset(tail + form->n / 256, 0, PANEL_END);
+}
+
+/* ---- products ---- */
+
+/* One loop over a row for each format, with the unpacking inlined. */
+#define PRODUCTS_256(type, block)                                                                  \
+    static void products_##block(const struct products_256 *p)                                     \
+    {                                                                                              \
+        products_256(p, type);                                                                     \
+    }
+FORMATS_256(PRODUCTS_256)
+
+static void products(const struct products_256 *p)
+{
+#define PRODUCTS_OF(type, block)                                                                   \
+    case type:                                                                                     \
+        products_##block(p);                                                                       \
+        return;
+    switch (p->w->type) {
+        FORMATS_256(PRODUCTS_OF)
+    default:
+        SLUICE_ASSERT(!"a format of 256");
+    }
+}
+
+/* Partial sums of a tile and a panel. */
+static void add_parts(const struct parts *part, float (*to)[PANEL_ROWS])
+{
+    for (int m = 0; m < TILE_ROWS; m++) {
+        __m512 p[8];
+        for (int k = 0; k < 8; k++)
+            p[k] = _mm512_load_ps(part->of[k][m]);
+        for (int k = 4; k; k /= 2) /* ((0+4)+(2+6)) + ((1+5)+(3+7)) */
+            for (int j = 0; j < k; j++)
+                p[j] = _mm512_add_ps(p[j], p[j + k]);
+        _mm512_store_ps(to[m], p[0]);
+    }
+}
+
+/* A tile of weight rows with the n batch rows of up to PANELS_256 panels. */
+static void dot_tile_256(const struct qrows *w, int n_rows, const struct panel_view *x, float *y,
+                         int64_t stride)
+{
+    _Alignas(PAGE) struct parts part[PANELS_256];
+    struct products_256 p = {.w = w, .n_rows = n_rows, .panels = x->at, .stride = x->stride,
+                             .part = part,
+                             .n_panels = (x->n + PANEL_ROWS - 1) / PANEL_ROWS};
+    for (int k = 0; k < p.n_panels; k++)
+        for (int b = (int)(w->n / 256); b < 8; b++) /* to which nothing is added */
+            memset(part[k].of[b], 0, sizeof(part[k].of[b]));
+    products(&p);
+    for (int k = 0; k < p.n_panels; k++) {
+        _Alignas(64) float sum[TILE_ROWS][PANEL_ROWS];
+        int left = x->n - k * PANEL_ROWS;
+        add_parts(&part[k], sum);
+        put_tile(sum, left < PANEL_ROWS ? left : PANEL_ROWS, n_rows,
+                 y + (int64_t)k * PANEL_ROWS * stride, stride);
+    }
+}
+
+#define EIGHT(x) x, x, x, x, x, x, x, x
+static const struct tile_shape_table shapes_256 = {
+    .palette = 1, .row_bytes = {EIGHT(64)}, .rows = {EIGHT(16)}};
+
+/* A few panels at a time, so that they stay in the cache while all weights meet them. */
+void amx_dot_256(const struct panel_dot *d, const struct panel_view *x, float *y,
+                 int64_t stride)
+{
+    tile_shapes(&shapes_256);
+    for (int i = 0; i < x->n; i += PANELS_256 * PANEL_ROWS) {
+        struct panel_view some = *x;
+        some.at += (size_t)(i / PANEL_ROWS) * x->stride;
+        some.n = x->n - i < PANELS_256 * PANEL_ROWS ? x->n - i : PANELS_256 * PANEL_ROWS;
+        for (int r = 0; r < d->n_rows; r += TILE_ROWS) {
+            struct qrows w = d->w;
+            w.data += (uint64_t)r * w.row_bytes;
+            dot_tile_256(&w, d->n_rows - r < TILE_ROWS ? d->n_rows - r : TILE_ROWS, &some,
+                         y + i * stride + r, stride);
+        }
+    }
+    tile_release();
+}

@@ -1,0 +1,95 @@
+/* Products of formats of 32 with AMX, in bfloat16 (docs/NUMERICS.md). */
+#include "base/check.h"
+#include "ops/amx/products_32_amx.h"
+
+/* ---- panels ---- */
+
+/* The same values of neighbouring panels fall into different sets of a cache. */
+size_t amx_panel_bytes_32(int64_t n, int columns)
+{
+    size_t bytes = (size_t)steps_32(n) * step_bytes_32(columns);
+    size_t unit = CHUNK_STEPS * step_bytes_32(PANEL_ROWS);
+    if (columns < PANEL_ROWS)
+        return (bytes + PANEL_ALIGN - 1) & ~(size_t)(PANEL_ALIGN - 1);
+    return ((bytes + unit - 1) / unit | 1) * unit;
+}
+
+void amx_quantise_32(const float *x, int64_t n, const struct act *to)
+{
+    for (int64_t k = 0; k < n; k += 32)
+        _mm512_storeu_si512(to->q + k,
+                            halves_of(_mm512_loadu_ps(x + k), _mm512_loadu_ps(x + k + 16)));
+}
+
+static inline __attribute__((always_inline)) void
+pack_kind(const struct act *x, int n_rows, const struct panel_form *form, enum act_kind kind,
+          uint8_t *panel)
+{
+    for (int64_t s = 0; s < steps_32(form->n); s++) {
+        __m512i v[PANEL_ROWS];
+        for (int i = 0; i < PANEL_ROWS; i++)
+            v[i] = i < n_rows ? step_of_32(x[i].q, form->n, s, kind) : _mm512_setzero_si512();
+        put_columns(v, form->columns, panel + (size_t)s * step_bytes_32(form->columns));
+    }
+}
+
+void amx_pack_32(const struct act *x, int n_rows, const struct panel_form *form, uint8_t *panel)
+{
+    if (form->kind == ACT_32)
+        pack_kind(x, n_rows, form, ACT_32, panel);
+    else
+        pack_kind(x, n_rows, form, ACT_32_Q8, panel);
+}
+
+/* ---- products ---- */
+
+/* One function for each format, with the unpacking inlined. */
+#define UNPACK(type, block)                                                                        \
+    static void unpack_##block(const struct qrows *w, int first, int last, int64_t at,             \
+                               struct chunk *c)                                                    \
+    {                                                                                              \
+        halves_rows(type, w, first, last, at, c);                                                  \
+    }
+FORMATS_32(UNPACK)
+
+static unpack_fn unpack_of(enum quant_type type)
+{
+#define UNPACK_OF(type, block)                                                                     \
+    case type:                                                                                     \
+        return unpack_##block;
+    switch (type) {
+        FORMATS_32(UNPACK_OF)
+    default:
+        SLUICE_ASSERT(!"a format of 32");
+        return NULL;
+    }
+}
+
+/* Weights have 16 rows of 64 bytes, batch rows and sums as many columns as there are. */
+static struct tile_shape_table shapes_of(int columns)
+{
+    struct tile_shape_table s = {.palette = 1};
+    for (int t = 0; t < 8; t++) {
+        s.rows[t] = 16;
+        s.row_bytes[t] = t == 4 || t == 5 ? 64 : (uint16_t)(4 * columns);
+    }
+    return s;
+}
+
+void amx_dot_32(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride)
+{
+    struct chunk chunk[2];
+    struct products_32 p = {
+        .chunk = chunk, .w = &d->w, .n_rows = d->n_rows, .x = x, .unpack = unpack_of(d->w.type),
+        .rows_at_once = d->w.type == QUANT_Q8_0 ? 16 : 8, /* as measured */
+        .sums = (struct pair_sums *)(void *)d->room,
+        .chunks = (d->w.n + CHUNK - 1) / CHUNK,
+        .groups = (d->n_rows + CHUNK_ROWS - 1) / CHUNK_ROWS,
+        .panels = (x->n + PANEL_ROWS - 1) / PANEL_ROWS,
+    };
+    struct tile_shape_table shapes = shapes_of(x->columns);
+    tile_shapes(&shapes);
+    run_products_32(&p);
+    tile_release();
+    put_sums(&p, y, stride);
+}

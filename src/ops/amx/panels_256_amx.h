@@ -1,0 +1,75 @@
+/* Panels of PANEL_ROWS quantised batch rows for formats of 256, as tiles take them: four bytes of
+ * one row lie side by side, then those of the next row, in two planes. All blocks of a panel come
+ * first, then what belongs to each. */
+#ifndef SLUICE_OPS_AMX_PANELS_256_AMX_H
+#define SLUICE_OPS_AMX_PANELS_256_AMX_H
+
+#include "ops/amx/planes_amx.h"
+#include "ops/avx512/transpose_avx512.h"
+
+struct panel_256 {
+    int8_t low[4][16][PANEL_ROWS][4], high[4][16][PANEL_ROWS][4];
+};
+struct tail_256 {
+    int8_t sum_low[4][PANEL_ROWS][4], sum_high[4][PANEL_ROWS][4]; /* of 16 values each */
+    float d[PANEL_ROWS];
+};
+
+/* Tiles of sums of 16 values are loaded as 16 rows, of which the last 12 meet zeros. */
+#define PANEL_END 1024
+
+static inline struct tail_256 *tails_256(const uint8_t *panel, int64_t n)
+{
+    const uint8_t *end = panel + (size_t)(n / 256) * sizeof(struct panel_256);
+    return (struct tail_256 *)(void *)(uintptr_t)end;
+}
+
+/* 64 values of each row as words, [2] of 32, to 16 rows of the two planes of a panel. */
+static inline void put_planes(const __m512i (*v)[2], int8_t *low, int8_t *high)
+{
+    __m512i a[PANEL_ROWS], b[PANEL_ROWS];
+    for (int i = 0; i < PANEL_ROWS; i++) {
+        __m512i h0 = words_high(v[i][0]), h1 = words_high(v[i][1]);
+        __m256i l0 = _mm512_cvtepi16_epi8(words_low(v[i][0], h0));
+        __m256i l1 = _mm512_cvtepi16_epi8(words_low(v[i][1], h1));
+        a[i] = _mm512_inserti64x4(_mm512_castsi256_si512(l0), l1, 1);
+        b[i] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(h0)),
+                                  _mm512_cvtepi16_epi8(h1), 1);
+    }
+    transpose16(a, (int16_t *)(void *)low);
+    transpose16(b, (int16_t *)(void *)high);
+}
+
+/* 64 values, number k of the block b, as words. */
+static inline void words_256(const struct act *x, int64_t b, int k, enum act_kind kind, __m512i *v)
+{
+    if (kind == ACT_256) {
+        v[0] = _mm512_loadu_si512(x->q + b * 256 + 64 * k);
+        v[1] = _mm512_loadu_si512(x->q + b * 256 + 64 * k + 32);
+        return;
+    }
+    const struct act_bytes *a = act_bytes(x, b);
+    /* of each 8 values: their qword's place is that of their 32 */
+    __m512i times = _mm512_loadu_si512(a->times);
+    times = _mm512_or_si512(times, _mm512_slli_epi32(times, 16));
+    for (int h = 0; h < 2; h++) {
+        const __m256i *q = (const __m256i *)(const void *)(a->q + 64 * k + 32 * h);
+        __m512i at = _mm512_add_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3),
+                                      _mm512_set1_epi64(4 * h));
+        v[h] = _mm512_mullo_epi16(_mm512_cvtepi8_epi16(_mm256_loadu_si256(q)),
+                                  _mm512_permutexvar_epi64(at, times));
+    }
+}
+
+/* The sums of 16 values each of a block of row i, for formats with minima: those of ACT_256_BYTE,
+ * which has none, may not fit. */
+static inline void pack_sums(const int16_t *sum, int i, struct tail_256 *to)
+{
+    for (int k = 0; k < 16; k++) {
+        int high = (sum[k] + 64) >> 7;
+        to->sum_high[k / 4][i][k % 4] = (int8_t)high;
+        to->sum_low[k / 4][i][k % 4] = (int8_t)(sum[k] - 128 * high);
+    }
+}
+
+#endif
