@@ -278,8 +278,45 @@ static void panel_products(const struct leaves *leaf, enum quant_type type, int6
     case_free(&w);
 }
 
+/* Every value of MXFP4 at every scale, by a batch row that is 1 at one place and 0 elsewhere. */
+static void panel_scales(const struct leaves *leaf)
+{
+    uint8_t block[17];
+    float w[32], x[32] = {0}, y[TILE_ROWS];
+    int16_t q[32], sum16[2];
+    float d[1], *sums = case_poison(PANEL_SUMS);
+    struct act act = {q, sum16, d};
+    struct panel_form form = {.kind = act_kind(QUANT_MXFP4), .n = 32, .columns = 1};
+    size_t bytes = leaf->panels->bytes(32, form.kind, 1);
+    uint8_t *panel = aligned_alloc(PANEL_ALIGN, bytes);
+    for (int j = 0; j < 16; j++)
+        block[1 + j] = (uint8_t)(j | (15 - j) << 4);
+    for (int e = 0; e < 255; e++) {
+        block[0] = (uint8_t)e;
+        leaves_c.widen(QUANT_MXFP4, block, w, 32);
+        for (int k = 0; k < 32; k++) {
+            x[k] = 1;
+            leaf->quantise(x, 32, form.kind, &act);
+            leaf->panels->pack(&act, 1, &form, panel);
+            struct panel_view view = {panel, bytes, 1, 1};
+            struct panel_dot dot = {{QUANT_MXFP4, block, 32, 17}, 1, sums};
+            leaf->panels->dot(&dot, &view, y, 1);
+            float expected = fabsf(w[k]) < 0x1p-126f ? 0 : w[k];
+            /* an infinite weight of another place meets 0 */
+            case_check(e > 251 ? isnan(y[0]) || y[0] == expected : y[0] == expected,
+                       "%s: MXFP4 with scale %d, value %d: %g, expected %g", leaf->name, e, k, y[0],
+                       expected);
+            x[k] = 0;
+        }
+    }
+    free(panel);
+    free(sums);
+}
+
 static void leaf_panels(const struct leaves *leaf)
 {
+    if (!as_portable(leaf, QUANT_MXFP4))
+        panel_scales(leaf);
     static const struct {
         int blocks, n_rows;
     } sizes[] = {{1, 1}, {2, 16}, {3, 37}, {7, 17}, {9, 32}, {16, 100}};
