@@ -1,5 +1,7 @@
 /* The engine: what a request produces depends on nothing but itself; errors, cancellation, reuse
  * of prefixes. The model's weights are noise, so its text is too: it is compared, not read. */
+#include <stdatomic.h>
+
 #include "support/engine_model.h"
 #include "sluice.h"
 
@@ -21,13 +23,16 @@ static struct sluice *open_engine(struct sluice_options o)
     return e;
 }
 
+/* Set by one thread, read by another. */
+typedef _Atomic(struct sluice_request *) request_at;
+
 /* Everything that a request gave, as text. */
 struct answer {
     struct buf text;
     enum sluice_finish finish;
     struct sluice_usage usage;
     int done;
-    struct sluice_request **cancel_at_token;   /* or NULL */
+    request_at *cancel_at_token;               /* or NULL */
 };
 
 static void collect(void *ctx, const struct sluice_event *event)
@@ -36,8 +41,9 @@ static void collect(void *ctx, const struct sluice_event *event)
     assert_int_equal(a->done, 0);
     if (event->kind == SLUICE_EVENT_TOKEN) {
         buf_addf(&a->text, "[%d %a]", event->id, (double)event->own.logprob);
-        if (a->cancel_at_token && *a->cancel_at_token)
-            sluice_cancel(*a->cancel_at_token);
+        struct sluice_request *self = a->cancel_at_token ? atomic_load(a->cancel_at_token) : NULL;
+        if (self)
+            sluice_cancel(self);
     }
     if (event->kind == SLUICE_EVENT_CONTENT || event->kind == SLUICE_EVENT_REASONING)
         buf_add(&a->text, event->text, event->len);
@@ -66,7 +72,7 @@ static struct sluice_request *submit(struct sluice *e, struct answer *a, const i
         .on_event = collect, .ctx = a};
     struct sluice_request *r;
     struct sluice_error err;
-    struct sluice_request **cancel = a->cancel_at_token;
+    request_at *cancel = a->cancel_at_token;
     *a = (struct answer){.cancel_at_token = cancel};
     buf_init(&a->text, 0);
     if (sluice_submit(e, &o, &r, &err) != SLUICE_OK)
@@ -193,7 +199,7 @@ static void test_cancel(void **state)
 {
     struct sluice *e = open_engine((struct sluice_options){.threads = 2, .max_requests = 1});
     int32_t *ids = prompt_of(1, 700, 0);
-    struct sluice_request *self = NULL;
+    request_at self = NULL;
     struct answer a = {.cancel_at_token = &self}, b = {0}, c = {0};
     struct sluice_request *running = submit(e, &b, ids, 700, 300, 0);
     struct sluice_request *queued = submit(e, &c, ids, 50, 300, 0);
@@ -205,7 +211,8 @@ static void test_cancel(void **state)
     sluice_release(running); /* cancels and waits, wherever it is */
     assert_int_equal(b.done, 1);
     struct sluice_request *decoding = submit(e, &a, ids, 5, 300, 0);
-    self = decoding; /* from the callback, at a token; set late or early, both must end */
+    /* from the callback, at a token; set late or early, both must end */
+    atomic_store(&self, decoding);
     sluice_cancel(decoding);
     assert_true(sluice_wait(decoding, -1));
     assert_true(a.finish == SLUICE_FINISH_CANCELLED);
