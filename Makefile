@@ -208,7 +208,7 @@ neon:
 	@$(MAKE) --no-print-directory ring RING=neon CC=aarch64-linux-gnu-gcc RUNNER='qemu-aarch64 -L /usr/aarch64-linux-gnu' WITH_SERVER=0 \
 		RING_FLAGS='-march=armv8.2-a+dotprod+fp16' T='$(neon_tests)'
 # The tiles of AMX in plain C, on any machine with AVX-512; one that has AMX runs them in every ring.
-amx_tests := $(neon_tests)
+amx_tests := $(neon_tests) $(filter test_sameness_cpu,$(patsubst tests/unit/%.c,%,$(test_src)))
 amx:
 	@$(MAKE) --no-print-directory ring RING=amx WITH_SERVER=0 RING_FLAGS='-DAMX_EMULATED' T='$(amx_tests)'
 ring:

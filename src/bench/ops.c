@@ -250,7 +250,8 @@ static enum sluice_status open_run(struct bench_run *r, const struct bench_ops_c
         .max_rows = BENCH_ROWS, .max_in = larger(larger(dim, inner), s->n_head * s->head_dim),
         .max_out = r->y_room, .dim = dim,
         .inner = inner, .n_expert = s->n_expert, .n_used = s->n_used,
-        .heads = s->n_head, .streams = s->n_stream, .head_dim = s->head_dim,
+        .heads = s->n_head, .streams = s->n_stream, .groups = s->n_group,
+        .head_dim = s->head_dim,
         .index_heads = s->n_index_head, .top_k = s->index_top_k, .index_dim = s->index_dim,
         .max_positions = 1 << 16, .window = s->window,
     };

@@ -142,6 +142,7 @@ static enum sluice_status plan_ops(const struct model_run *r, struct sluice_erro
         .dim = s->dim, .inner = s->inner,
         .n_expert = s->n_expert, .n_used = s->n_used,
         .heads = s->n_head, .streams = s->n_stream, .head_dim = s->head_dim,
+        .groups = s->n_group,
         .index_heads = s->n_index_head, .top_k = s->index_top_k, .index_dim = s->index_dim,
         .max_positions = r->c.max_positions, .window = s->window,
     };

@@ -26,6 +26,7 @@ struct ops_limits {
     int64_t dim, inner;            /* D, F */
     int32_t n_expert, n_used;      /* E, K */
     int32_t heads, streams;        /* H, S */
+    int32_t groups;                /* n_mat of any grouped matmul */
     int64_t head_dim;              /* C */
     int32_t index_heads, top_k;    /* I, T */
     int64_t index_dim;             /* J */

@@ -35,7 +35,7 @@ static void matmul_case(enum quant_type type, int64_t n_in, int64_t n_out, int n
         a.y[j] = y[1][j];
     }
     BOTH(matmul, &r, &a);
-    double limit = exact ? FLOAT_ERROR : case_error(type);
+    double limit = exact ? FLOAT_ERROR : case_error(type, cpu.ops.numerics);
     double d = case_distance(y[1][0], y[0][0], n * n_out);
     worst[type] = d > worst[type] && !exact ? d : worst[type];
     close_to(y[1][0], y[0][0], n * n_out, limit, quant_info(type)->name);
@@ -61,8 +61,26 @@ static void matmul(void)
     }
 }
 
+/* As many groups as the limits have, of one block. */
+static void many_groups(void)
+{
+    int64_t groups = case_limits().groups, n = case_limits().max_rows;
+    struct weight w = case_weight(QUANT_Q8_0, 32, 5, groups);
+    float *x = case_floats(n * groups * 32, 1), *y[2];
+    for (int k = 0; k < 2; k++)
+        y[k] = case_poison(n * groups * 5);
+    struct grouped_matmul_args r = {(int32_t)n, w, x, y[0]}, a = {(int32_t)n, w, x, y[1]};
+    BOTH(grouped_matmul, &r, &a);
+    close_to(y[1], y[0], n * groups * 5, case_error(w.type, cpu.ops.numerics), "many groups");
+    free(x);
+    free(y[0]);
+    free(y[1]);
+    case_free(&w);
+}
+
 static void grouped_matmul(void)
 {
+    many_groups();
     for (int t = 0; t < CASE_TYPES; t++) {
         int64_t n_in = act_block(case_types[t]) == 256 ? 512 : 96;
         struct weight w = case_weight(case_types[t], n_in, 21, 3);
@@ -72,7 +90,8 @@ static void grouped_matmul(void)
                 y[k] = case_poison(n * 63);
             struct grouped_matmul_args r = {n, w, x, y[0]}, a = {n, w, x, y[1]};
             BOTH(grouped_matmul, &r, &a);
-            close_to(y[1], y[0], n * 63, case_error(case_types[t]), "grouped matmul");
+            close_to(y[1], y[0], n * 63, case_error(case_types[t], cpu.ops.numerics),
+                     "grouped matmul");
             free(x);
             free(y[0]);
             free(y[1]);
@@ -207,7 +226,7 @@ static void experts_case(enum quant_type gate, enum quant_type down, enum quant_
         a.table.slot = slot;
     }
     BOTH(experts, &r, &a);
-close_to(y[1], y[0], n * dim, bytes ? EXPERTS_ERROR : 6e-3, "experts");
+    close_to(y[1], y[0], n * dim, bytes ? EXPERTS_ERROR : 6e-3, "experts");
     free(y[0]);
     free(y[1]);
     free(x);

@@ -109,6 +109,7 @@ struct operand {
 };
 /* Row i, quantised. */
 struct act cpu_operand_act(const struct operand *x, int64_t i, enum act_kind kind);
+
 struct weight_rows {
     enum quant_type type;
     const uint8_t *data;
@@ -117,7 +118,7 @@ struct weight_rows {
 /* Weight rows of a call of cpu_tile at most, and of the smallest call that is worth it. */
 int cpu_tile_rows(const struct cpu_ctx *ctx);
 int cpu_tile_unit(const struct cpu_ctx *ctx);
-/* out[i * stride + r] = row first + r of the weight . row i of x for n_rows <= cpu_tile_rows. */
+/* Rows [first, first + n_rows) of a weight; n_rows <= cpu_tile_rows. */
 struct tile_call {
     const struct cpu_ctx *ctx;
     int worker;
@@ -125,6 +126,7 @@ struct tile_call {
     int64_t first;
     int n_rows;
 };
+/* out[i * stride + r] = row first + r of the weight . row i of x */
 void cpu_tile(const struct tile_call *call, const struct operand *x, float *out, int64_t stride);
 
 /* ---- panels_cpu.c ---- */
@@ -144,8 +146,8 @@ struct panel_set cpu_pack(struct cpu_ctx *ctx, const struct operand *x, int64_t 
 struct panel_view cpu_panel_view(const struct panel_set *set, int64_t row, int64_t n, int64_t part);
 /* Packs whole rows, at most GATHER_PANELS panels of them, into room[gather_room]: x->panels. */
 void cpu_gather(const struct cpu_ctx *ctx, struct operand *x, enum act_kind kind, uint8_t *room);
-/* Bytes that a panel of whole rows of up to n values may take, in one part or several. */
-size_t cpu_panel_most(const struct cpu_ctx *ctx, int64_t n);
+/* Bytes that a panel of whole rows of up to n values takes at most, in up to `parts` parts. */
+size_t cpu_panel_most(const struct cpu_ctx *ctx, int64_t n, int32_t parts);
 
 /* 1 / sqrt(mean(x^2) + eps) */
 float cpu_inv_rms(const struct cpu_ctx *ctx, const float *x, int64_t n, float eps);

@@ -58,7 +58,7 @@ static struct ops_limits larger(const struct ops_limits *a, const struct ops_lim
         LARGER(max_rows), LARGER(max_in), LARGER(max_out), LARGER(dim),
         LARGER(inner), LARGER(n_expert), LARGER(n_used), LARGER(heads),
         LARGER(streams), LARGER(head_dim), LARGER(index_heads), LARGER(top_k),
-        LARGER(index_dim), LARGER(max_positions), LARGER(window),
+        LARGER(index_dim), LARGER(max_positions), LARGER(window), LARGER(groups),
     };
 #undef LARGER
 }
@@ -148,8 +148,9 @@ static void plan_panels(struct cpu_ctx *ctx)
     size_t groups = ((size_t)l->max_rows + PANEL_ROWS - 1) / PANEL_ROWS;
     if (!ctx->leaf->panels)
         return;
-    ctx->panel_room = (ACT_KINDS - 1) * (groups * cpu_panel_most(ctx, ctx->max_act) + PANEL_ALIGN);
-    ctx->gather_room = GATHER_PANELS * cpu_panel_most(ctx, l->dim > l->inner ? l->dim : l->inner);
+    int64_t widest = l->dim > l->inner ? l->dim : l->inner;
+    ctx->panel_room = (ACT_KINDS - 1) * groups * cpu_panel_most(ctx, ctx->max_act, l->groups);
+    ctx->gather_room = GATHER_PANELS * cpu_panel_most(ctx, widest, 1);
 }
 
 static enum sluice_status cpu_plan(void *ctx, const struct ops_limits *limits,

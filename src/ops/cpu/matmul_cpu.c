@@ -214,7 +214,7 @@ static int64_t items_of(const struct matmul_job *job, int j)
     return (job->w[j].n_out + job->group - 1) / job->group;
 }
 
-/* Rows [first, last) of matrix mat of weight j with the batch rows x. */
+/* The call's rows of matrix mat of weight j with the batch rows x. */
 static void matmul_rows(const struct tile_call *call, const struct matmul_job *job, int j,
                         int64_t mat, struct operand *x)
 {

@@ -5,8 +5,7 @@
  * the rows that picked them, GATHER_PANELS panels at a time, in the worker's own room. */
 #include "ops/cpu/cpu.h"
 
-/* Parts of a row at most, and what each may add to the bytes of a panel. */
-#define MOST_PARTS 16
+/* What each part may add to the bytes of a panel: it is rounded up. */
 #define PART_SLACK (16 << 10)
 /* Rows that one thread packs faster than others wake up. */
 #define PACK_ALONE 4
@@ -23,14 +22,14 @@ int64_t cpu_pass_rows(const struct cpu_ctx *ctx)
     return ctx->leaf->panels && most < rows ? most : rows;
 }
 
-size_t cpu_panel_most(const struct cpu_ctx *ctx, int64_t n)
+size_t cpu_panel_most(const struct cpu_ctx *ctx, int64_t n, int32_t parts)
 {
     size_t most = 0;
     for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++) {
         size_t bytes = ctx->leaf->panels->bytes((n + 255) / 256 * 256, k, PANEL_ROWS);
         most = bytes > most ? bytes : most;
     }
-    return most + MOST_PARTS * PART_SLACK;
+    return most + (size_t)(parts > 1 ? parts : 1) * PART_SLACK;
 }
 
 /* The columns of panels of n rows. */

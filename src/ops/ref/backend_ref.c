@@ -76,6 +76,7 @@ static struct ops_limits larger(const struct ops_limits *a, const struct ops_lim
         LARGER(inner),     LARGER(n_expert),      LARGER(n_used),      LARGER(heads),
         LARGER(streams),   LARGER(head_dim),      LARGER(index_heads), LARGER(top_k),
         LARGER(index_dim), LARGER(max_positions), LARGER(window),
+        LARGER(groups),
     };
 #undef LARGER
 }
