@@ -12,7 +12,7 @@
 #define READ_PIECE 1024
 
 /* Words ahead that a pass asks memory for; processors differ in whether that is faster. */
-static const int read_ahead[] = {0, 256, 512, 1024};
+static const int read_ahead[] = {0, 512, 1024, 2048};
 
 struct reading {
     const uint64_t *at;
@@ -25,7 +25,7 @@ static void read_piece(void *arg, int64_t first, int64_t last, int worker)
     struct reading *r = arg;
     uint64_t sum[8] = {0};
     for (int64_t i = first * 512; i < last * 512; i += 8) {
-        __builtin_prefetch(r->at + i + r->ahead);
+        __builtin_prefetch(r->at + i + r->ahead, 0, 2);
         for (int k = 0; k < 8; k++)
             sum[k] += r->at[i + k];
     }

@@ -84,12 +84,12 @@ static inline __m256i halves(__m512i v)
 }
 
 /* Rows follow each other in memory, and so do tiles: memory is asked for this far ahead. */
-#define ROW_AHEAD 2048
+#define ROW_AHEAD 8192
 
 static inline __attribute__((always_inline)) void ask_ahead(const uint8_t *src, uint32_t bytes)
 {
     for (uint32_t k = 0; k < bytes; k += 64)
-        _mm_prefetch((const char *)src + ROW_AHEAD + k, _MM_HINT_T0);
+        _mm_prefetch((const char *)src + ROW_AHEAD + k, _MM_HINT_T1);
 }
 
 /* Products of the words w[8] with 256 of a batch row, in 16 sums. */
