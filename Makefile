@@ -33,7 +33,8 @@ avx512_flags := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -
 $(BUILD)/obj/ops/cpu/leaf_c.o $(BUILD)/obj/ops/cpu/unpack_c.o: isa_cflags := -O3
 $(BUILD)/obj/ops/avx2/%.o: isa_cflags := -O3 -mavx2 -mfma -mf16c
 $(BUILD)/obj/ops/avx512/%.o: isa_cflags := -O3 $(avx512_flags)
-$(BUILD)/obj/ops/amx/%.o: isa_cflags := -O3 $(avx512_flags) -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16
+amx_flags := -mavx512bf16 $(if $(findstring AMX_EMULATED,$(CFLAGS)),,-mavx512fp16 -mamx-tile -mamx-int8 -mamx-bf16)
+$(BUILD)/obj/ops/amx/%.o: isa_cflags := -O3 $(avx512_flags) $(amx_flags)
 $(BUILD)/obj/ops/neon/%.o: isa_cflags := -O3
 
 # Line editing is optional: WITH_EDIT=0 builds the plain reader instead.

@@ -31,8 +31,8 @@ static void detect(void)
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
                       __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni");
     features.avx512_bf16 = features.avx512 && __builtin_cpu_supports("avx512bf16");
-    bool tiles = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 24 & 3) == 3 &&
-                 (d >> 22 & 1);
+    /* tiles, their int8 and bfloat16, and binary16 in vectors */
+    bool tiles = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 15) == 15;
     features.amx = features.avx512_bf16 && tiles && request_amx();
     snprintf(description, sizeof description, "x86-64:%s%s%s", features.avx2 ? " avx2" : "",
              features.avx512 ? " avx512" : "", features.amx ? " amx" : "");

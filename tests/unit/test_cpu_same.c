@@ -125,8 +125,9 @@ static void leaf_products(const struct leaves *leaf, enum quant_type type, int64
 /* Value number `at` of a step of panels with sums of their own (docs/NUMERICS.md). */
 static int64_t step_value(enum quant_type type, int64_t step, int at)
 {
-    int64_t half = step / 2 * 64 + step % 2 * 16;
-    return type == QUANT_Q8_0 ? half + at % 2 * 32 + at / 2 : half + at / 16 * 32 + at % 16;
+    if (type == QUANT_Q8_0)
+        return step * 32 + at;
+    return step / 2 * 64 + step % 2 * 16 + at / 16 * 32 + at % 16;
 }
 
 static float half_of(float x)
@@ -134,19 +135,33 @@ static float half_of(float x)
     return bf16_to_f32(f32_to_bf16(x));
 }
 
-/* Weights as they meet panels with sums of their own: Q8_0 is cut, the others are rounded. */
+/* A weight in Q8_0, rounded to 11 bits like a binary16 256 times as large, then to 8; scales from 2
+ * on are made smaller before. */
+static float own_q8_0(int q, uint16_t scale)
+{
+    int lift = scale & 0x4000 ? 15 : 0;
+    float v = 256.0f * (float)q * f16_to_f32(scale);
+    if ((scale & 0x7c00) == 0x7c00)
+        return NAN;
+    int half = (f32_to_f16(ldexpf(fabsf(v), -lift)) + 4) >> 3;
+    float w = half < 128 ? 0 : ldexpf((float)(128 + half % 128), half / 128 - 30 + lift);
+    return v < 0 ? -w : w;
+}
+
+/* Weights as they meet panels with sums of their own. */
 static void own_weights(enum quant_type type, const uint8_t *src, float *w, int64_t n)
 {
-    leaves_c.widen(type, src, w, n);
-    for (int64_t k = 0; type != QUANT_Q8_0 && k < n; k++)
-        w[k] = half_of(w[k]);
-    for (int64_t b = 0; type == QUANT_Q8_0 && b < n / 32; b++) {
-        uint16_t d;
-        memcpy(&d, src + 34 * b, 2);
-        for (int j = 0; j < 32; j++) {
-            float q = (int8_t)src[34 * b + 2 + j], v = q * (f16_to_f32(d) * 1.00275f);
-            w[32 * b + j] = f32_from_bits(f32_bits(v) & 0xffff0000);
-        }
+    if (type != QUANT_Q8_0) {
+        leaves_c.widen(type, src, w, n);
+        for (int64_t k = 0; k < n; k++)
+            w[k] = half_of(w[k]);
+        return;
+    }
+    for (int64_t b = 0; b < n / 32; b++) {
+        uint16_t scale;
+        memcpy(&scale, src + 34 * b, 2);
+        for (int j = 0; j < 32; j++)
+            w[32 * b + j] = own_q8_0((int8_t)src[34 * b + 2 + j], scale);
     }
 }
 
@@ -278,45 +293,76 @@ static void panel_products(const struct leaves *leaf, enum quant_type type, int6
     case_free(&w);
 }
 
-/* Every value of MXFP4 at every scale, by a batch row that is 1 at one place and 0 elsewhere. */
-static void panel_scales(const struct leaves *leaf)
+/* Each value of a block, by batch rows that are 1 at one place and 0 elsewhere. */
+static void values_of(const struct leaves *leaf, enum quant_type type, const uint8_t *block,
+                      float *y)
+{
+    static int16_t q[32][32], sum16[32][2];
+    static float d[32][1];
+    struct act act[32];
+    struct panel_form form = {.kind = act_kind(type), .n = 32, .columns = PANEL_ROWS};
+    size_t bytes = leaf->panels->bytes(32, form.kind, PANEL_ROWS);
+    uint8_t *panel = aligned_alloc(PANEL_ALIGN, 2 * bytes);
+    float *sums = case_poison(PANEL_SUMS);
+    struct panel_view view = {panel, bytes, PANEL_ROWS, 32};
+    struct panel_dot dot = {{type, block, 32, quant_row_bytes(type, 32)}, 1, sums};
+    for (int k = 0; k < 32; k++) {
+        float x[32] = {0};
+        x[k] = 1;
+        act[k] = (struct act){q[k], sum16[k], d[k]};
+        leaf->quantise(x, 32, form.kind, &act[k]);
+    }
+    leaf->panels->pack(act, PANEL_ROWS, &form, panel);
+    leaf->panels->pack(act + PANEL_ROWS, PANEL_ROWS, &form, panel + bytes);
+    leaf->panels->dot(&dot, &view, y, 1);
+    free(panel);
+    free(sums);
+}
+
+static void mxfp4_scales(const struct leaves *leaf)
 {
     uint8_t block[17];
-    float w[32], x[32] = {0}, y[TILE_ROWS];
-    int16_t q[32], sum16[2];
-    float d[1], *sums = case_poison(PANEL_SUMS);
-    struct act act = {q, sum16, d};
-    struct panel_form form = {.kind = act_kind(QUANT_MXFP4), .n = 32, .columns = 1};
-    size_t bytes = leaf->panels->bytes(32, form.kind, 1);
-    uint8_t *panel = aligned_alloc(PANEL_ALIGN, bytes);
+    float w[32], y[32];
     for (int j = 0; j < 16; j++)
         block[1 + j] = (uint8_t)(j | (15 - j) << 4);
     for (int e = 0; e < 255; e++) {
         block[0] = (uint8_t)e;
         leaves_c.widen(QUANT_MXFP4, block, w, 32);
+        values_of(leaf, QUANT_MXFP4, block, y);
         for (int k = 0; k < 32; k++) {
-            x[k] = 1;
-            leaf->quantise(x, 32, form.kind, &act);
-            leaf->panels->pack(&act, 1, &form, panel);
-            struct panel_view view = {panel, bytes, 1, 1};
-            struct panel_dot dot = {{QUANT_MXFP4, block, 32, 17}, 1, sums};
-            leaf->panels->dot(&dot, &view, y, 1);
             float expected = fabsf(w[k]) < 0x1p-126f ? 0 : w[k];
             /* an infinite weight of another place meets 0 */
-            case_check(e > 251 ? isnan(y[0]) || y[0] == expected : y[0] == expected,
-                       "%s: MXFP4 with scale %d, value %d: %g, expected %g", leaf->name, e, k, y[0],
+            case_check(e > 251 ? isnan(y[k]) || y[k] == expected : y[k] == expected,
+                       "%s: MXFP4 with scale %d, value %d: %g, expected %g", leaf->name, e, k, y[k],
                        expected);
-            x[k] = 0;
         }
     }
-    free(panel);
-    free(sums);
+}
+
+/* From subnormal scales to NaN, of both signs. */
+static void q8_0_scales(const struct leaves *leaf)
+{
+    static const int8_t numbers[8] = {0, 1, -1, 3, 77, -101, 127, -128};
+    for (uint32_t scale = 0; scale < 0x10000; scale += scale % 3 ? 1 : 40) {
+        uint8_t block[34] = {(uint8_t)scale, (uint8_t)(scale >> 8)};
+        float w[32], y[32];
+        for (int j = 0; j < 32; j++)
+            block[2 + j] = (uint8_t)(numbers[j % 8] + j / 8);
+        own_weights(QUANT_Q8_0, block, w, 32);
+        values_of(leaf, QUANT_Q8_0, block, y);
+        for (int k = 0; k < 32; k++)
+            case_check(isnan(w[k]) ? isnan(y[k]) : y[k] == w[k],
+                       "%s: Q8_0 with scale 0x%04x, number %d: %g, expected %g", leaf->name, scale,
+                       (int8_t)block[2 + k], y[k], w[k]);
+    }
 }
 
 static void leaf_panels(const struct leaves *leaf)
 {
-    if (!as_portable(leaf, QUANT_MXFP4))
-        panel_scales(leaf);
+    if (!as_portable(leaf, QUANT_MXFP4)) {
+        mxfp4_scales(leaf);
+        q8_0_scales(leaf);
+    }
     static const struct {
         int blocks, n_rows;
     } sizes[] = {{1, 1}, {2, 16}, {3, 37}, {7, 17}, {9, 32}, {16, 100}};

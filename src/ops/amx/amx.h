@@ -7,7 +7,7 @@
 #include "ops/cpu/leaf.h"
 
 /* Formats of 32: bfloat16, sums in an order of their own. dot_32_amx.c */
-void amx_quantise_32(const float *x, int64_t n, const struct act *to);
+void amx_quantise_32(const float *x, int64_t n, enum act_kind kind, const struct act *to);
 size_t amx_panel_bytes_32(int64_t n, int columns);
 void amx_pack_32(const struct act *x, int n_rows, const struct panel_form *form, uint8_t *panel);
 void amx_dot_32(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride);
@@ -17,9 +17,9 @@ size_t amx_panel_bytes_256(int64_t n);
 void amx_pack_256(const struct act *x, int n_rows, const struct panel_form *form, uint8_t *panel);
 void amx_dot_256(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride);
 
-/* Sums of a tile of weight rows with a panel to n batch rows of `width` values. */
-static inline void put_tile(const float (*tile)[PANEL_ROWS], int n, int width, float *y,
-                            int64_t stride)
+/* Sums of a tile of weight rows with a panel, scaled, to n batch rows of `width` values. */
+static inline void put_tile(const float (*tile)[PANEL_ROWS], int n, int width, float scale,
+                            float *y, int64_t stride)
 {
     __m512i row[TILE_ROWS];
     _Alignas(64) float t[PANEL_ROWS][TILE_ROWS];
@@ -28,7 +28,7 @@ static inline void put_tile(const float (*tile)[PANEL_ROWS], int n, int width, f
     transpose16(row, (int16_t *)(void *)t);
     for (int i = 0; i < n; i++)
         _mm512_mask_storeu_ps(y + i * stride, (__mmask16)((1u << width) - 1),
-                              _mm512_load_ps(t[i]));
+                              _mm512_mul_ps(_mm512_load_ps(t[i]), _mm512_set1_ps(scale)));
 }
 
 #endif

@@ -86,7 +86,7 @@ static void dot_tile_256(const struct qrows *w, int n_rows, const struct panel_v
         _Alignas(64) float sum[TILE_ROWS][PANEL_ROWS];
         int left = x->n - k * PANEL_ROWS;
         add_parts(&part[k], sum);
-        put_tile(sum, left < PANEL_ROWS ? left : PANEL_ROWS, n_rows,
+        put_tile(sum, left < PANEL_ROWS ? left : PANEL_ROWS, n_rows, 1.0f,
                  y + (int64_t)k * PANEL_ROWS * stride, stride);
     }
 }

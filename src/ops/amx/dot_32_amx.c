@@ -14,11 +14,14 @@ size_t amx_panel_bytes_32(int64_t n, int columns)
     return ((bytes + unit - 1) / unit | 1) * unit;
 }
 
-void amx_quantise_32(const float *x, int64_t n, const struct act *to)
+void amx_quantise_32(const float *x, int64_t n, enum act_kind kind, const struct act *to)
 {
-    for (int64_t k = 0; k < n; k += 32)
-        _mm512_storeu_si512(to->q + k,
-                            halves_of(_mm512_loadu_ps(x + k), _mm512_loadu_ps(x + k + 16)));
+    __m512 scale = _mm512_set1_ps(kind == ACT_32_Q8 ? Q8_0_ROW_SCALE : 1.0f);
+    for (int64_t k = 0; k < n; k += 32) {
+        __m512 lower = _mm512_mul_ps(_mm512_loadu_ps(x + k), scale);
+        __m512 upper = _mm512_mul_ps(_mm512_loadu_ps(x + k + 16), scale);
+        _mm512_storeu_si512(to->q + k, halves_of(lower, upper));
+    }
 }
 
 static inline __attribute__((always_inline)) void
@@ -45,10 +48,9 @@ void amx_pack_32(const struct act *x, int n_rows, const struct panel_form *form,
 
 /* One function for each format, with the unpacking inlined. */
 #define UNPACK(type, block)                                                                        \
-    static void unpack_##block(const struct qrows *w, int first, int last, int64_t at,             \
-                               struct chunk *c)                                                    \
+    static void unpack_##block(const struct qrows *w, const struct part_32 *p, struct chunk *c)    \
     {                                                                                              \
-        halves_rows(type, w, first, last, at, c);                                                  \
+        halves_rows(type, w, p, c);                                                                \
     }
 FORMATS_32(UNPACK)
 
@@ -81,7 +83,7 @@ void amx_dot_32(const struct panel_dot *d, const struct panel_view *x, float *y,
     struct chunk chunk[2];
     struct products_32 p = {
         .chunk = chunk, .w = &d->w, .n_rows = d->n_rows, .x = x, .unpack = unpack_of(d->w.type),
-        .rows_at_once = d->w.type == QUANT_Q8_0 ? 16 : 8, /* as measured */
+        .scale = d->w.type == QUANT_Q8_0 ? Q8_0_SUM_SCALE : 1.0f,
         .sums = (struct pair_sums *)(void *)d->room,
         .chunks = (d->w.n + CHUNK - 1) / CHUNK,
         .groups = (d->n_rows + CHUNK_ROWS - 1) / CHUNK_ROWS,

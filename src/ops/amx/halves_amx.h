@@ -1,11 +1,9 @@
 /* Weights in blocks of 32 as bfloat16, as tiles take them: 32 values of a row are one step.
  *
- * A value is the float32 product of its scale and its number, rounded (docs/NUMERICS.md). Where
- * numbers are nibbles, the products are computed and rounded as a table, of which five bits choose.
- *
- * Two blocks a and b are unpacked side by side: the first step has their values 0 to 15, the next
- * 16 to 31. The order is a[0] to a[15], b[0] to b[15], but for Q8_0 a[0], b[0], a[1], b[1] and so
- * on. Panels have the same. */
+ * A value is the product of its scale and its number, rounded (docs/NUMERICS.md). Where numbers are
+ * nibbles, the products are computed and rounded as a table, of which five bits choose. Two blocks
+ * of them are unpacked side by side: the first step has the values 0 to 15 of both, the next 16 to
+ * 31. A step of Q8_0 is a block. Panels have the same order. */
 #ifndef SLUICE_OPS_AMX_HALVES_AMX_H
 #define SLUICE_OPS_AMX_HALVES_AMX_H
 
@@ -15,6 +13,7 @@
 #define CHUNK_ROWS 32
 #define STEP 32
 #define CHUNK_STEPS (CHUNK / STEP)
+#define CHUNK_BLOCKS (CHUNK / 32)
 
 /* CHUNK values of each of CHUNK_ROWS weight rows, by step. */
 struct chunk {
@@ -37,9 +36,11 @@ static inline __m512 floats_of_signed(__m128i v)
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v));
 }
 
-static inline __m128i load_16(const uint8_t *p)
+static inline uint16_t load_word(const void *p)
 {
-    return _mm_loadu_si128((const __m128i *)(const void *)p);
+    uint16_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
 }
 
 /* v where mask is set, else w. */
@@ -54,19 +55,8 @@ static inline __m512i select_bits(__m512i v, __m512i w, __m512i mask)
 
 /* ---- two blocks side by side ---- */
 
-/* The scales of 8 blocks of 34 or 18 bytes. Taken word by word, no two are at the same place of
+/* The scales of 8 blocks of 18 bytes. Taken word by word, no two are at the same place of
  * registers loaded 64 bytes apart, so that masked loads gather them in one. */
-static inline __m256 scales_34(const uint8_t *src)
-{
-    const __m512i at = _mm512_castsi256_si512(
-        _mm256_setr_epi16(0, 17, 2, 19, 4, 21, 6, 23, 0, 0, 0, 0, 0, 0, 0, 0));
-    __m512i v = _mm512_loadu_si512(src);
-    v = _mm512_mask_loadu_epi16(v, 1u << 2 | 1u << 19, src + 64);
-    v = _mm512_mask_loadu_epi16(v, 1u << 4 | 1u << 21, src + 128);
-    v = _mm512_mask_loadu_epi16(v, 1u << 6 | 1u << 23, src + 192);
-    return _mm256_cvtph_ps(_mm512_castsi512_si128(_mm512_permutexvar_epi16(at, v)));
-}
-
 static inline __m256 scales_18(const uint8_t *src)
 {
     const __m512i at = _mm512_castsi256_si512(
@@ -74,36 +64,6 @@ static inline __m256 scales_18(const uint8_t *src)
     __m512i v = _mm512_loadu_si512(src);
     v = _mm512_mask_loadu_epi16(v, 1u << 4 | 1u << 13 | 1u << 22 | 1u << 31, src + 64);
     return _mm256_cvtph_ps(_mm512_castsi512_si128(_mm512_permutexvar_epi16(at, v)));
-}
-
-/* 32 halves cut off from floats, those of a and b in turn: in one permutation. */
-static inline __m512i cut_to_halves(__m512 a, __m512 b)
-{
-    const __m512i upper = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(2, 3, 0, 0, 6, 7, 0, 0, 10, 11, 0, 0, 14, 15, 0, 0));
-    return _mm512_mask_shuffle_epi8(_mm512_castps_si512(b), 0x3333333333333333,
-                                    _mm512_castps_si512(a), upper);
-}
-
-/* A cut value is short by half of its last place on average, which is 2^-7 of it or less: with
- * this factor before the cut the mean is right, and a value that needs no cut stays. */
-#define BEFORE_CUT 1.00275f
-
-static inline void halves_q8_0(const uint8_t *src, int i, struct chunk *c)
-{
-    _Alignas(32) float d[8];
-    _mm256_store_ps(d, _mm256_mul_ps(scales_34(src), _mm256_set1_ps(BEFORE_CUT)));
-    KEEP_IN_MEMORY(d);
-#pragma GCC unroll 4
-    for (int k = 0; k < 4; k++) {
-        const uint8_t *a = src + 68 * k + 2, *b = a + 34;
-        __m512 da = _mm512_set1_ps(d[2 * k]), db = _mm512_set1_ps(d[2 * k + 1]);
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; h++)
-            put_step(c, 2 * k + h, i,
-                     cut_to_halves(_mm512_mul_ps(floats_of_signed(load_16(a + 16 * h)), da),
-                                   _mm512_mul_ps(floats_of_signed(load_16(b + 16 * h)), db)));
-    }
 }
 
 /* Blocks of nibbles: a table of both blocks' values, of which five bits choose. */
@@ -165,6 +125,74 @@ static inline void halves_mxfp4(const uint8_t *src, int i, struct chunk *c)
     }
 }
 
+/* ---- Q8_0 ---- */
+
+/* Weights of Q8_0 are 2^-104 of what they are: then the exponent of a binary16, 256 times the
+ * weight, is the one of its bfloat16. Batch rows make up for a part of it, sums for the rest. */
+#define Q8_0_ROW_SCALE 0x1p64f
+#define Q8_0_SUM_SCALE 0x1p40f
+
+#ifdef AMX_EMULATED
+/* 32 words times a scale, as binary16. The product is exact before it is rounded. */
+static inline __m512i words_times(__m512i words, const void *scale)
+{
+    __m512 d = _mm512_cvtph_ps(_mm256_set1_epi16(load_word(scale)));
+    __m512 lower = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm512_castsi512_si256(words)));
+    __m512 upper =
+        _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(words, 1)));
+    return _mm512_inserti64x4(
+        _mm512_castsi256_si512(_mm512_cvtps_ph(_mm512_mul_ps(lower, d), _MM_FROUND_NO_EXC)),
+        _mm512_cvtps_ph(_mm512_mul_ps(upper, d), _MM_FROUND_NO_EXC), 1);
+}
+#else
+static inline __m512i words_times(__m512i words, const void *scale)
+{
+    _Float16 d;
+    memcpy(&d, scale, sizeof(d));
+    return _mm512_castph_si512(_mm512_mul_ph(_mm512_cvtepi16_ph(words), _mm512_set1_ph(d)));
+}
+#endif
+
+/* The numbers of a block times 256 times a scale below 2, as bfloat16. */
+static inline __m512i block_q8_0(const uint8_t *block, const void *scale)
+{
+    const __m256i in_turn =
+        _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+                         21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
+    /* to the upper bytes of words; the lower are 0 */
+    const __m512i to_upper = _mm512_slli_epi16(_mm512_cvtepu8_epi16(in_turn), 8);
+    __m512i q = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(block + 2)));
+    q = _mm512_maskz_permutexvar_epi8(0xaaaaaaaaaaaaaaaa, to_upper, q);
+    /* an eighth, rounded; copies of the sign go */
+    __m512i v = _mm512_mulhrs_epi16(words_times(q, scale), _mm512_set1_epi16(4096));
+    return _mm512_and_si512(v, _mm512_set1_epi16((short)0x8fff));
+}
+
+/* The same with a scale from 2 on, of which 2^-15 is taken. */
+static __attribute__((noinline)) __m512i block_q8_0_large(const uint8_t *block)
+{
+    uint16_t d = load_word(block), smaller = (uint16_t)(d - (15 << 10));
+    if ((d & 0x7c00) == 0x7c00)
+        return _mm512_set1_epi16(0x7fc0);
+    __m512i v = block_q8_0(block, &smaller);
+    __mmask32 any = _mm512_test_epi16_mask(v, _mm512_set1_epi16(0x7fff));
+    return _mm512_mask_add_epi16(v, any, v, _mm512_set1_epi16(15 << 7));
+}
+
+static inline void halves_q8_0(const uint8_t *src, int i, struct chunk *c)
+{
+    unsigned scales = 0, large = 0x4000;
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; k++, src += 34) {
+        scales |= load_word(src);
+        put_step(c, k, i, block_q8_0(src, src));
+    }
+    src -= 8 * 34;
+    for (int k = 0; (scales & large) && k < 8; k++, src += 34)
+        if (load_word(src) & large)
+            put_step(c, k, i, block_q8_0_large(src));
+}
+
 /* ---- rows ---- */
 
 /* 8 blocks of a row. */
@@ -188,24 +216,29 @@ halves_end(enum quant_type type, const uint8_t *src, int blocks, int i, struct c
     halves_row(type, padded, i, c);
 }
 
-/* Values from `at` on of the rows [first, last) to the rows [first % CHUNK_ROWS, ...) of a chunk;
- * asks for the same values of the next rows, whose memory follows. */
+/* A part of weight rows: CHUNK values from `at` on of the rows [first, last). */
+struct part_32 {
+    int first, last;
+    int64_t at;
+    uint64_t ahead;                /* memory is asked for that lies so far behind each row's */
+};
+
+/* A part to the rows [first % CHUNK_ROWS, ...) of a chunk. */
 static inline __attribute__((always_inline)) void
-halves_rows(enum quant_type type, const struct qrows *w, int first, int last, int64_t at,
-            struct chunk *c)
+halves_rows(enum quant_type type, const struct qrows *w, const struct part_32 *p, struct chunk *c)
 {
     uint64_t row_bytes = w->row_bytes;
-    const uint8_t *src = w->data + (uint64_t)(at / 32) * block_bytes(type) +
-                         (uint64_t)first * row_bytes;
-    uint32_t bytes = CHUNK / 32 * block_bytes(type);
-    int i = first % CHUNK_ROWS, end = i + last - first;
-    if (w->n - at < CHUNK) {
+    uint32_t bytes = CHUNK_BLOCKS * block_bytes(type);
+    const uint8_t *src = w->data + (uint64_t)(p->at / 32) * block_bytes(type) +
+                         (uint64_t)p->first * row_bytes;
+    int i = p->first % CHUNK_ROWS, end = i + p->last - p->first;
+    if (w->n - p->at < CHUNK) {
         for (; i < end; i++, src += row_bytes)
-            halves_end(type, src, (int)(w->n - at) / 32, i, c);
+            halves_end(type, src, (int)(w->n - p->at) / 32, i, c);
         return;
     }
     for (; i < end; i++, src += row_bytes) {
-        ask_rows_ahead(src, CHUNK_ROWS * row_bytes, bytes);
+        ask_rows_ahead(src, p->ahead, bytes);
         halves_row(type, src, i, c);
     }
 }

@@ -7,7 +7,7 @@
 static void quantise(const float *x, int64_t n, enum act_kind kind, const struct act *to)
 {
     if (act_kind_block(kind) == 32)
-        amx_quantise_32(x, n, to);
+        amx_quantise_32(x, n, kind, to);
     else
         avx512_quantise(x, n, kind, to);
 }

@@ -22,13 +22,11 @@ static inline size_t step_bytes_32(int columns)
 static inline __attribute__((always_inline)) __m512i
 step_of_32(const int16_t *q, int64_t n, int64_t step, enum act_kind kind)
 {
+    if (kind == ACT_32_Q8)
+        return step * STEP < n ? _mm512_loadu_si512(q + step * STEP) : _mm512_setzero_si512();
     const __m256i *at = (const __m256i *)(const void *)(q + step / 2 * 64 + step % 2 * 16);
     __m256i upper = step / 2 * 64 + 32 < n ? _mm256_loadu_si256(at + 2) : _mm256_setzero_si256();
-    __m256i lower = _mm256_loadu_si256(at);
-    if (kind == ACT_32)
-        return _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
-    return _mm512_or_si512(_mm512_cvtepu16_epi32(lower),
-                           _mm512_slli_epi32(_mm512_cvtepu16_epi32(upper), 16));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(at)), upper, 1);
 }
 
 /* One step of all columns. */

@@ -17,19 +17,22 @@
 #include "ops/amx/panels_32_amx.h"
 #include "ops/amx/tiles_amx.h"
 
+/* Rows unpacked after a step, as measured. */
+#define ROWS_AT_ONCE 8
+
 /* Sums of CHUNK_ROWS weight rows with two panels: tile 2 * panel + weight. */
 struct pair_sums {
     _Alignas(64) float tile[4][TILE_ROWS][PANEL_ROWS];
 };
 
-typedef void (*unpack_fn)(const struct qrows *w, int first, int last, int64_t at, struct chunk *c);
+typedef void (*unpack_fn)(const struct qrows *w, const struct part_32 *p, struct chunk *c);
 
 struct products_32 {
     const struct qrows *w;
     int n_rows;                    /* weight rows */
     const struct panel_view *x;
     unpack_fn unpack;
-    int rows_at_once;              /* unpacked after a step */
+    float scale;                   /* of sums */
     struct pair_sums *sums;        /* [groups][pairs] */
     struct chunk *chunk;           /* [2], of pieces in turn */
     int64_t chunks;                /* pieces of a row */
@@ -54,15 +57,31 @@ static inline struct piece piece_of(const struct products_32 *p, int64_t number)
     return (struct piece){(int)(number % p->groups), number / p->groups};
 }
 
+/* Pieces along the row, up to two panels: memory is asked for this many of them ahead. */
+#define PIECES_AHEAD 2
+
+/* Bytes from a row of a piece to what is asked for meanwhile. More than two panels: the same values
+ * of the next rows. Else values of the same rows that follow, at the end of rows of the next. */
+static inline uint64_t ahead_of(const struct products_32 *p, struct piece at)
+{
+    uint64_t row_bytes = p->w->row_bytes;
+    uint64_t piece_bytes = CHUNK_BLOCKS * block_bytes(p->w->type);
+    if (p->panels > 2)
+        return CHUNK_ROWS * row_bytes;
+    bool same_rows = at.chunk + PIECES_AHEAD < p->chunks;
+    return PIECES_AHEAD * piece_bytes + (same_rows ? 0 : (CHUNK_ROWS - 1) * row_bytes);
+}
+
 /* Unpacks the rows [*done, rows) of a piece, of which those from n_rows on do not exist. */
 static inline void unpack_rows(struct products_32 *p, int64_t number, int *done, int rows)
 {
     struct piece at = piece_of(p, number);
-    int first = at.group * CHUNK_ROWS + *done, last = at.group * CHUNK_ROWS + rows;
-    last = last < p->n_rows ? last : p->n_rows;
+    int row = at.group * CHUNK_ROWS, end = row + rows;
+    struct part_32 part = {.first = row + *done, .last = end < p->n_rows ? end : p->n_rows,
+                           .at = at.chunk * CHUNK, .ahead = ahead_of(p, at)};
     *done = rows;
-    if (first < last)
-        p->unpack(p->w, first, last, at.chunk * CHUNK, &p->chunk[number % 2]);
+    if (part.first < part.last)
+        p->unpack(p->w, &part, &p->chunk[number % 2]);
 }
 
 static inline void zero_sums(void)
@@ -140,8 +159,8 @@ static inline void multiply_piece(struct products_32 *p, int64_t number, int64_t
                 ask_step(p, from + x->stride, at.group);
             }
             int due = CHUNK_ROWS * (k * steps + s + 1) / (pairs * steps);
-            if (due >= done + p->rows_at_once)
-                unpack_rows(p, number + 1, &done, due / p->rows_at_once * p->rows_at_once);
+            if (due >= done + ROWS_AT_ONCE)
+                unpack_rows(p, number + 1, &done, due / ROWS_AT_ONCE * ROWS_AT_ONCE);
         }
         if (last || !kept)
             store_sums(sums);
@@ -157,7 +176,7 @@ static inline void put_sums(const struct products_32 *p, float *y, int64_t strid
             const struct pair_sums *s = &p->sums[group * pairs_of(p) + k / 2];
             int left = p->x->n - k * PANEL_ROWS;
             put_tile(s->tile[2 * (k % 2) + upper], left < PANEL_ROWS ? left : PANEL_ROWS, width,
-                     y + (int64_t)k * PANEL_ROWS * stride + row, stride);
+                     p->scale, y + (int64_t)k * PANEL_ROWS * stride + row, stride);
         }
     }
 }
