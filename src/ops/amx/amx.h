@@ -17,6 +17,9 @@ size_t amx_panel_bytes_256(int64_t n);
 void amx_pack_256(const struct act *x, int n_rows, const struct panel_form *form, uint8_t *panel);
 void amx_dot_256(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride);
 
+/* attend_amx.c */
+extern const struct attend_tiles amx_attend_tiles;
+
 /* Sums of a tile of weight rows with a panel, scaled, to n batch rows of `width` values. */
 static inline void put_tile(const float (*tile)[PANEL_ROWS], int n, int width, float scale,
                             float *y, int64_t stride)

@@ -54,4 +54,5 @@ static const struct panels amx_panels = {
 };
 
 const struct leaves leaves_amx = {
-    LEAVES_AVX512, .quantise = quantise, .name = "amx", .panels = &amx_panels};
+    LEAVES_AVX512, .quantise = quantise, .name = "amx", .panels = &amx_panels,
+    .attend = &amx_attend_tiles};

@@ -1,6 +1,6 @@
 /* Core attention (section 3.9). An item is a row and some of its heads, which share each decoded
  * key row: all of them where there are rows enough for every thread, else ATTEND_HEADS. Keys are
- * taken in tiles; scores of all keys first, then the softmax, then the weighted sum in key
+ * taken in blocks; scores of all keys first, then the softmax, then the weighted sum in key
  * order. */
 #include "ops/cpu/cpu.h"
 
@@ -81,53 +81,108 @@ static void decode_keys(const struct attention_job *job, const struct key_list *
         decode_key(job, key_row(job, k, j + l), key + l * job->a->head_dim);
 }
 
-/* The scores of all keys: s[h][k->n]; key is scratch. */
-static void score_keys(const struct attention_job *job, const struct key_list *k,
-                       const float *const *heads, int n_heads, float *key, float *s)
+/* A row's heads, their keys, and scratch. */
+struct attend_item {
+    struct key_list keys;
+    int n_heads;
+    const float *heads[ATTEND_MOST_HEADS];
+    float *out[ATTEND_MOST_HEADS];
+    float *key;                    /* [ATTEND_KEYS or ATTEND_BLOCK][C] */
+    float *s;                      /* [n_heads][keys.n] scores, then what keys weigh */
+    uint8_t *room;                 /* of tiles */
+};
+
+static int keys_from(const struct attend_item *t, int64_t j, int most)
+{
+    return t->keys.n - j < most ? (int)(t->keys.n - j) : most;
+}
+
+static void score_keys(const struct attention_job *job, const struct attend_item *t)
 {
     const struct attention_args *a = job->a;
     const float *keys[ATTEND_KEYS];
     float y[DOTS_X][DOTS_W];
     for (int l = 0; l < ATTEND_KEYS; l++)
-        keys[l] = key + l * a->head_dim;
-    for (int64_t j = 0; j < k->n; j += ATTEND_KEYS) {
-        int n = k->n - j < ATTEND_KEYS ? (int)(k->n - j) : ATTEND_KEYS;
-        decode_keys(job, k, j, n, key);
-        for (int h = 0; h < n_heads; h += DOTS_X) {
-            int n_x = n_heads - h < DOTS_X ? n_heads - h : DOTS_X;
-            job->ctx->leaf->dots(keys, n, heads + h, n_x, a->head_dim, y);
+        keys[l] = t->key + l * a->head_dim;
+    for (int64_t j = 0; j < t->keys.n; j += ATTEND_KEYS) {
+        int n = keys_from(t, j, ATTEND_KEYS);
+        decode_keys(job, &t->keys, j, n, t->key);
+        for (int h = 0; h < t->n_heads; h += DOTS_X) {
+            int n_x = t->n_heads - h < DOTS_X ? t->n_heads - h : DOTS_X;
+            job->ctx->leaf->dots(keys, n, t->heads + h, n_x, a->head_dim, y);
             for (int i = 0; i < n_x; i++)
                 for (int l = 0; l < n; l++)
-                    s[(h + i) * k->n + j + l] = y[i][l] * a->scale;
+                    t->s[(h + i) * t->keys.n + j + l] = y[i][l] * a->scale;
         }
     }
 }
 
-/* scratch: keys [ATTEND_KEYS][C], scores [heads][n] */
+static void mix_keys(const struct attention_job *job, const struct attend_item *t)
+{
+    int64_t dim = job->a->head_dim;
+    for (int h = 0; h < t->n_heads; h++)
+        memset(t->out[h], 0, (size_t)dim * sizeof(float));
+    for (int64_t j = 0; j < t->keys.n; j += ATTEND_KEYS) {
+        int n = keys_from(t, j, ATTEND_KEYS);
+        decode_keys(job, &t->keys, j, n, t->key);
+        struct mix_keys keys = {t->s + j, t->keys.n, t->key, n, dim};
+        job->ctx->leaf->mix(t->out, t->n_heads, &keys);
+    }
+}
+
+/* The keys from j on for tiles. */
+static struct attend_keys keys_for_tiles(const struct attention_job *job,
+                                         const struct attend_item *t, int64_t j)
+{
+    const struct attention_args *a = job->a;
+    struct attend_keys k = {.key = t->key, .n = keys_from(t, j, ATTEND_BLOCK),
+                            .n_heads = t->n_heads, .dim = a->head_dim};
+    k.plain = a->format == KV_EXACT ? 0 : a->head_dim - a->rot_dim;
+    decode_keys(job, &t->keys, j, k.n, t->key);
+    return k;
+}
+
+static void score_keys_tiles(const struct attention_job *job, const struct attend_item *t)
+{
+    const struct attend_tiles *tiles = job->ctx->leaf->attend;
+    tiles->queries(t->heads, t->n_heads, job->a->head_dim, t->room);
+    for (int64_t j = 0; j < t->keys.n; j += ATTEND_BLOCK) {
+        struct attend_keys k = keys_for_tiles(job, t, j);
+        struct attend_scores to = {t->s + j, t->keys.n, job->a->scale};
+        tiles->score(&k, t->room, &to);
+    }
+}
+
+static void mix_keys_tiles(const struct attention_job *job, const struct attend_item *t)
+{
+    const struct attend_tiles *tiles = job->ctx->leaf->attend;
+    for (int64_t j = 0; j < t->keys.n; j += ATTEND_BLOCK) {
+        struct attend_keys k = keys_for_tiles(job, t, j);
+        struct attend_scores from = {.s = t->s + j, .stride = t->keys.n};
+        tiles->mix(&k, &from, j == 0, t->room);
+    }
+    tiles->outputs(t->room, t->n_heads, job->a->head_dim, t->out);
+}
+
+/* scratch: room of tiles, keys, scores */
 static void attend(const struct attention_job *job, int64_t i, int32_t head0, float *scratch)
 {
     const struct attention_args *a = job->a;
-    struct key_list k = keys_of(a, i);
-    int64_t dim = a->head_dim;
-    int n_heads = a->heads - head0 < job->group_heads ? a->heads - head0 : job->group_heads;
-    float *key = scratch, *s = scratch + ATTEND_KEYS * dim, *out[ATTEND_MOST_HEADS];
-    const float *heads[ATTEND_MOST_HEADS];
-    for (int h = 0; h < n_heads; h++) {
-        heads[h] = a->q + (i * a->heads + head0 + h) * dim;
-        out[h] = a->o + (i * a->heads + head0 + h) * dim;
-        memset(out[h], 0, (size_t)dim * sizeof(float));
+    const struct attend_tiles *tiles = job->ctx->leaf->attend;
+    struct attend_item t = {.keys = keys_of(a, i), .room = (uint8_t *)scratch};
+    t.n_heads = a->heads - head0 < job->group_heads ? a->heads - head0 : job->group_heads;
+    t.key = scratch + (tiles ? tiles->bytes(a->head_dim) / sizeof(float) : 0);
+    t.s = t.key + (tiles ? ATTEND_BLOCK : ATTEND_KEYS) * a->head_dim;
+    for (int h = 0; h < t.n_heads; h++) {
+        t.heads[h] = a->q + (i * a->heads + head0 + h) * a->head_dim;
+        t.out[h] = a->o + (i * a->heads + head0 + h) * a->head_dim;
     }
-    score_keys(job, &k, heads, n_heads, key, s);
-    for (int h = 0; h < n_heads; h++)
-        softmax(job, s + h * k.n, k.n, a->sinks[head0 + h]);
-    for (int64_t j = 0; j < k.n; j += ATTEND_KEYS) {
-        int n = k.n - j < ATTEND_KEYS ? (int)(k.n - j) : ATTEND_KEYS;
-        decode_keys(job, &k, j, n, key);
-        struct mix_keys keys = {s + j, k.n, key, n, dim};
-        job->ctx->leaf->mix(out, n_heads, &keys);
-    }
-    for (int h = 0; h < n_heads; h++)
-        ref_rope(out[h] + dim - a->rot_dim, a->rot_dim, a->rope + i * a->rot_dim,
+    (tiles ? score_keys_tiles : score_keys)(job, &t);
+    for (int h = 0; h < t.n_heads; h++)
+        softmax(job, t.s + h * t.keys.n, t.keys.n, a->sinks[head0 + h]);
+    (tiles ? mix_keys_tiles : mix_keys)(job, &t);
+    for (int h = 0; h < t.n_heads; h++)
+        ref_rope(t.out[h] + a->head_dim - a->rot_dim, a->rot_dim, a->rope + i * a->rot_dim,
                  /*inverse=*/true);
 }
 

@@ -20,9 +20,8 @@
 #include "ops/ref/ref.h"
 #include "os/cpu.h"
 
-/* Query heads that share a decoded key row, at least and at most, and keys decoded at a time. */
+/* Query heads that share a decoded key row at least, and keys decoded at a time without tiles. */
 #define ATTEND_HEADS 16
-#define ATTEND_MOST_HEADS 64
 #define ATTEND_KEYS 16
 /* Scores of the indexer kept at a time, in floats, if a single row does not need more. */
 #define SCORE_ROOM (1 << 22)

@@ -84,12 +84,18 @@ static uint8_t *carve_panels(struct carve *c, size_t bytes)
 }
 
 /* Floats of the part of a worker's scratch that attention, indexer and the reference's ops use. */
-static size_t free_floats(const struct ops_limits *l)
+static size_t free_floats(const struct cpu_ctx *ctx)
 {
+    const struct ops_limits *l = &ctx->limits;
+    const struct attend_tiles *tiles = ctx->leaf->attend;
     size_t positions = (size_t)l->max_positions;
     size_t keys = (size_t)l->window + larger_of((size_t)l->top_k, positions / 128 + 1);
     size_t heads = l->heads < ATTEND_MOST_HEADS ? (size_t)l->heads : ATTEND_MOST_HEADS;
-    size_t attention = ATTEND_KEYS * (size_t)l->head_dim + heads * keys;
+    size_t attention = heads * keys;
+    if (tiles)
+        attention += ATTEND_BLOCK * (size_t)l->head_dim + tiles->bytes(l->head_dim) / sizeof(float);
+    else
+        attention += ATTEND_KEYS * (size_t)l->head_dim;
     size_t indexer = larger_of(DOTS_W * (size_t)l->index_dim, positions / 4 + 1);
     size_t scalar = larger_of(4 * (size_t)l->head_dim, (size_t)l->max_out);
     return larger_of(larger_of(attention, indexer), larger_of(scalar, (size_t)l->n_expert));
@@ -112,7 +118,7 @@ static struct cpu_work carve_worker(const struct cpu_ctx *ctx, struct carve *c)
         w.gather[k] = carve_panels(c, ctx->gather_room);
     }
     w.sums = carve(c, ctx->leaf->panels ? PANEL_SUMS : 0, sizeof(float));
-    w.free = carve(c, free_floats(&ctx->limits), sizeof(float));
+    w.free = carve(c, free_floats(ctx), sizeof(float));
     return w;
 }
 

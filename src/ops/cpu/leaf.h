@@ -1,5 +1,6 @@
 /* ops/cpu/leaf.h - the inner loops of the cpu backend: one table per instruction set, all of them
- * bit-identical to the portable C of leaf_c.c, but for some products by tiles (struct panels).
+ * bit-identical to the portable C of leaf_c.c, but for some products by tiles (struct panels,
+ * struct attend_tiles).
  *
  * What makes them identical (docs/NUMERICS.md):
  *   - dot products of quantised values are integer sums, exact in any order;
@@ -46,12 +47,14 @@
 #define PANEL_SUMS (PANEL_WEIGHTS * PANEL_MOST * PANEL_ROWS)
 /* Weight rows that are worth a call. */
 #define PANEL_UNIT 32
+/* Heads that share a decoded key row at most, and keys of one call of attention by tiles. */
+#define ATTEND_MOST_HEADS 64
+#define ATTEND_BLOCK 128
 /* Where panels begin: at pages. */
 #define PANEL_ALIGN 4096
 
 /* How activations are quantised that meet a format: in blocks of 32 or 256 values; BYTE: each 32 of
- * the 256 are bytes times an integer. Q8: the same blocks of 32, in the order that panels have for
- * Q8_0. */
+ * the 256 are bytes times an integer. Q8: the same blocks of 32, as panels have them for Q8_0. */
 enum act_kind { ACT_NONE, ACT_32, ACT_32_Q8, ACT_256, ACT_256_BYTE, ACT_KINDS };
 
 /* One quantised activation row of n values. A table of leaves may have its own q for ACT_256_BYTE,
@@ -135,7 +138,7 @@ struct panel_dot {
  * that holds them. The layout of a panel is the table's own.
  *
  * Formats that meet panels from one row on have sums of their own, not the bits of the other tables
- * (docs/NUMERICS.md), but the same whatever the batch. */
+ * (docs/NUMERICS.md), but the same whatever the batch; so has attention by tiles. */
 struct panels {
     enum numerics numerics;
     /* From this many batch rows on, faster than row_dot with weights of a type; 1: the only way. */
@@ -148,9 +151,38 @@ struct panels {
     void (*dot)(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride);
 };
 
+/* Keys of attention: [n][dim], n <= ATTEND_BLOCK, whose values [0, plain) are bfloat16, and how
+ * many heads meet them, at most ATTEND_MOST_HEADS. */
+struct attend_keys {
+    const float *key;
+    int n, n_heads;
+    int64_t dim, plain;
+};
+
+/* What keys weigh: of head h and key j s[h * stride + j]. */
+struct attend_scores {
+    float *s;
+    int64_t stride;
+    float scale;                   /* of products of keys and heads */
+};
+
+/* Attention of some heads of a row by tiles in hardware, with sums of its own (docs/NUMERICS.md):
+ * queries, the score of all keys in blocks, their mix in the same blocks, outputs. room has
+ * bytes(dim), at a multiple of 64 bytes, and keeps what one call needs of those before. */
+struct attend_tiles {
+    size_t (*bytes)(int64_t dim);
+    void (*queries)(const float *const *q, int n_heads, int64_t dim, uint8_t *room);
+    void (*score)(const struct attend_keys *k, uint8_t *room, const struct attend_scores *to);
+    /* Adds the keys as they weigh to the outputs; first: which are 0 before. */
+    void (*mix)(const struct attend_keys *k, const struct attend_scores *from, bool first,
+                uint8_t *room);
+    void (*outputs)(uint8_t *room, int n_heads, int64_t dim, float *const *out);
+};
+
 struct leaves {
     const char *name;
     const struct panels *panels;   /* NULL: none */
+    const struct attend_tiles *attend; /* NULL: by dots and mix */
 
     /* x [n] -> to; n is a multiple of the block. A block with NaN or infinity gets d = NaN. */
     void (*quantise)(const float *x, int64_t n, enum act_kind kind, const struct act *to);
