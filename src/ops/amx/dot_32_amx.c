@@ -8,7 +8,7 @@
 size_t amx_panel_bytes_32(int64_t n, int columns)
 {
     size_t bytes = (size_t)steps_32(n) * step_bytes_32(columns);
-    size_t unit = CHUNK_STEPS * step_bytes_32(PANEL_ROWS);
+    size_t unit = 2 * PANEL_ALIGN;
     if (columns < PANEL_ROWS)
         return (bytes + PANEL_ALIGN - 1) & ~(size_t)(PANEL_ALIGN - 1);
     return ((bytes + unit - 1) / unit | 1) * unit;
@@ -78,20 +78,36 @@ static struct tile_shape_table shapes_of(int columns)
     return s;
 }
 
-void amx_dot_32(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride)
+static void dot_panels(const struct panel_dot *d, const struct panel_view *x, float *y,
+                       int64_t stride)
 {
-    struct chunk chunk[2];
+    struct chunk chunk[2][PIECE_CHUNKS];
     struct products_32 p = {
         .chunk = chunk, .w = &d->w, .n_rows = d->n_rows, .x = x, .unpack = unpack_of(d->w.type),
         .scale = d->w.type == QUANT_Q8_0 ? Q8_0_SUM_SCALE : 1.0f,
         .sums = (struct pair_sums *)(void *)d->room,
-        .chunks = (d->w.n + CHUNK - 1) / CHUNK,
         .groups = (d->n_rows + CHUNK_ROWS - 1) / CHUNK_ROWS,
         .panels = (x->n + PANEL_ROWS - 1) / PANEL_ROWS,
     };
-    struct tile_shape_table shapes = shapes_of(x->columns);
-    tile_shapes(&shapes);
+    p.wide = along_rows(p.panels) ? 1 : PIECE_CHUNKS;
+    p.pieces = (d->w.n + p.wide * CHUNK - 1) / (p.wide * CHUNK);
     run_products_32(&p);
-    tile_release();
     put_sums(&p, y, stride);
+}
+
+/* Up to this many panels, to unpack weights for each two costs less than to keep sums in memory. */
+#define PANELS_APART 6
+
+void amx_dot_32(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride)
+{
+    struct tile_shape_table shapes = shapes_of(x->columns);
+    int most = x->n <= PANELS_APART * PANEL_ROWS ? 2 * PANEL_ROWS : x->n;
+    tile_shapes(&shapes);
+    for (int i = 0; i < x->n; i += most) {
+        struct panel_view part = *x;
+        part.at += (size_t)(i / PANEL_ROWS) * x->stride;
+        part.n = x->n - i < most ? x->n - i : most;
+        dot_panels(d, &part, y + i * stride, stride);
+    }
+    tile_release();
 }

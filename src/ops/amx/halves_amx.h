@@ -9,7 +9,7 @@
 
 #include "ops/avx512/expand_avx512.h"
 
-#define CHUNK 256
+#define CHUNK 128
 #define CHUNK_ROWS 32
 #define STEP 32
 #define CHUNK_STEPS (CHUNK / STEP)
@@ -55,15 +55,12 @@ static inline __m512i select_bits(__m512i v, __m512i w, __m512i mask)
 
 /* ---- two blocks side by side ---- */
 
-/* The scales of 8 blocks of 18 bytes. Taken word by word, no two are at the same place of
- * registers loaded 64 bytes apart, so that masked loads gather them in one. */
-static inline __m256 scales_18(const uint8_t *src)
+/* The scales of CHUNK_BLOCKS blocks of 18 bytes. */
+static inline __m128 scales_18(const uint8_t *src)
 {
-    const __m512i at = _mm512_castsi256_si512(
-        _mm256_setr_epi16(0, 9, 18, 27, 4, 13, 22, 31, 0, 0, 0, 0, 0, 0, 0, 0));
-    __m512i v = _mm512_loadu_si512(src);
-    v = _mm512_mask_loadu_epi16(v, 1u << 4 | 1u << 13 | 1u << 22 | 1u << 31, src + 64);
-    return _mm256_cvtph_ps(_mm512_castsi512_si128(_mm512_permutexvar_epi16(at, v)));
+    const __m512i at = _mm512_castsi128_si512(_mm_setr_epi16(0, 9, 18, 27, 0, 0, 0, 0));
+    __m512i v = _mm512_permutexvar_epi16(at, _mm512_loadu_si512(src));
+    return _mm_cvtph_ps(_mm512_castsi512_si128(v));
 }
 
 /* Blocks of nibbles: a table of both blocks' values, of which five bits choose. */
@@ -82,11 +79,11 @@ static inline __attribute__((always_inline)) void
 halves_nibbles(enum quant_type type, const uint8_t *src, int i, struct chunk *c)
 {
     const __m512 value = floats_of_signed(nibble_values(type));
-    _Alignas(32) float d[8];
-    _mm256_store_ps(d, scales_18(src));
+    _Alignas(16) float d[CHUNK_BLOCKS];
+    _mm_store_ps(d, scales_18(src));
     KEEP_IN_MEMORY(d);
-#pragma GCC unroll 4
-    for (int k = 0; k < 4; k++)
+#pragma GCC unroll 2
+    for (int k = 0; k < CHUNK_BLOCKS / 2; k++)
         put_nibbles(src + 2 + 36 * k, 18,
                     halves_of(_mm512_mul_ps(value, _mm512_set1_ps(d[2 * k])),
                               _mm512_mul_ps(value, _mm512_set1_ps(d[2 * k + 1]))),
@@ -114,8 +111,8 @@ static const _Alignas(64) uint16_t mx_halves[256][16] = {MX_64(0), MX_64(64), MX
 
 static inline void halves_mxfp4(const uint8_t *src, int i, struct chunk *c)
 {
-#pragma GCC unroll 4
-    for (int k = 0; k < 4; k++) {
+#pragma GCC unroll 2
+    for (int k = 0; k < CHUNK_BLOCKS / 2; k++) {
         const uint8_t *a = src + 34 * k;
         const __m256i *ta = (const __m256i *)(const void *)mx_halves[a[0]];
         const __m256i *tb = (const __m256i *)(const void *)mx_halves[a[17]];
@@ -182,20 +179,20 @@ static __attribute__((noinline)) __m512i block_q8_0_large(const uint8_t *block)
 static inline void halves_q8_0(const uint8_t *src, int i, struct chunk *c)
 {
     unsigned scales = 0, large = 0x4000;
-#pragma GCC unroll 8
-    for (int k = 0; k < 8; k++, src += 34) {
+#pragma GCC unroll 4
+    for (int k = 0; k < CHUNK_BLOCKS; k++, src += 34) {
         scales |= load_word(src);
         put_step(c, k, i, block_q8_0(src, src));
     }
-    src -= 8 * 34;
-    for (int k = 0; (scales & large) && k < 8; k++, src += 34)
+    src -= CHUNK_BLOCKS * 34;
+    for (int k = 0; (scales & large) && k < CHUNK_BLOCKS; k++, src += 34)
         if (load_word(src) & large)
             put_step(c, k, i, block_q8_0_large(src));
 }
 
 /* ---- rows ---- */
 
-/* 8 blocks of a row. */
+/* CHUNK_BLOCKS blocks of a row. */
 static inline __attribute__((always_inline)) void
 halves_row(enum quant_type type, const uint8_t *src, int i, struct chunk *c)
 {
@@ -207,11 +204,11 @@ halves_row(enum quant_type type, const uint8_t *src, int i, struct chunk *c)
         halves_nibbles(type, src, i, c);
 }
 
-/* The last blocks of 32 of a row, less than 8 of them; those that are missing become zeros. */
+/* The last blocks of 32 of a row, less than CHUNK_BLOCKS; those that are missing become zeros. */
 static inline __attribute__((always_inline)) void
 halves_end(enum quant_type type, const uint8_t *src, int blocks, int i, struct chunk *c)
 {
-    uint8_t padded[8 * 34] = {0};
+    uint8_t padded[CHUNK_BLOCKS * 34] = {0};
     memcpy(padded, src, (size_t)blocks * block_bytes(type));
     halves_row(type, padded, i, c);
 }

@@ -54,14 +54,24 @@ static inline __attribute__((always_inline)) __m512 part_row(float (*part)[PANEL
     return first ? _mm512_setzero_ps() : _mm512_load_ps(part[m]);
 }
 
-/* Asks for the same block of the rows [first, last) of the next tile, whose memory follows. */
+/* Memory is asked into the first-level cache so many rows before it is unpacked. */
+#define ROWS_NEAR 4
+
+/* Asks for the rows that are unpacked soon after [first, last), and for the same block of the next
+ * tile, whose memory follows. */
 static inline __attribute__((always_inline)) void
 ask_rows(enum quant_type type, const struct qrows *w, int first, int last, int64_t at)
 {
     uint32_t bytes = block_bytes(type);
     const uint8_t *src = w->data + (uint64_t)(at / 256) * bytes;
-    for (int i = first; i < last; i++)
+    for (int i = first; i < last; i++) {
+        int near = i + ROWS_NEAR;
+        const uint8_t *soon = src + (uint64_t)(near % TILE_ROWS) * w->row_bytes +
+                              (uint64_t)(near / TILE_ROWS) * bytes;
+        for (uint32_t k = 0; k < bytes; k += 64)
+            _mm_prefetch((const char *)soon + k, _MM_HINT_T0);
         ask_rows_ahead(src + (uint64_t)i * w->row_bytes, TILE_ROWS * w->row_bytes, bytes);
+    }
 }
 
 /* How a format's sums add up. */

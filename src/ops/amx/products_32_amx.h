@@ -1,15 +1,17 @@
 /* Products of formats of 32 with panels.
  *
  * Registers 0 to 3 take sums of two tiles of weight rows with one panel or two, 4 and 5 weights, 6
- * and 7 batch rows. A piece is CHUNK values of CHUNK_ROWS weight rows: between the products of one,
- * the next is unpacked into another buffer, a few rows after each step. Products take long, and
- * what follows one is not done with before it: many in a row would fill the processor's buffers
+ * and 7 batch rows. A piece is a chunk or two of CHUNK_ROWS weight rows: between the products of
+ * one, the next is unpacked into another buffer, a few rows after each step. Products take long,
+ * and what follows one is not done with before it: many in a row would fill the processor's buffers
  * with stores, and loads wait for earlier stores that share their low 12 bits.
  *
  * Up to two panels: the pieces of the same rows follow each other, and their sums stay in
- * registers. More: the pieces of the same values follow each other, so that these values of all
- * panels stay in the second-level cache, and sums wait in memory. An element's sum is the same,
- * step by step from the first value on. */
+ * registers. Two buffers of a chunk, the weights' memory and the panels' then share the
+ * first-level cache; buffers of two chunks would not fit. More panels: the pieces of the same
+ * values follow each other, so that these values of all panels stay in the second-level cache, and
+ * sums wait in memory, which is worth longer pieces. An element's sum is the same, step by step
+ * from the first value on. */
 #ifndef SLUICE_OPS_AMX_PRODUCTS_32_AMX_H
 #define SLUICE_OPS_AMX_PRODUCTS_32_AMX_H
 
@@ -17,8 +19,9 @@
 #include "ops/amx/panels_32_amx.h"
 #include "ops/amx/tiles_amx.h"
 
-/* Rows unpacked after a step, as measured. */
-#define ROWS_AT_ONCE 8
+/* Values unpacked after a step, as measured: of so many rows, as a piece has chunks. */
+#define VALUES_AT_ONCE (16 * CHUNK)
+#define PIECE_CHUNKS 2
 
 /* Sums of CHUNK_ROWS weight rows with two panels: tile 2 * panel + weight. */
 struct pair_sums {
@@ -34,8 +37,9 @@ struct products_32 {
     unpack_fn unpack;
     float scale;                   /* of sums */
     struct pair_sums *sums;        /* [groups][pairs] */
-    struct chunk *chunk;           /* [2], of pieces in turn */
-    int64_t chunks;                /* pieces of a row */
+    struct chunk (*chunk)[PIECE_CHUNKS]; /* [2], of pieces in turn */
+    int64_t pieces;                /* of a row */
+    int wide;                      /* chunks of a piece */
     int groups, panels;            /* of CHUNK_ROWS weight rows; of PANEL_ROWS batch rows */
 };
 
@@ -47,28 +51,34 @@ static inline int pairs_of(const struct products_32 *p)
 /* Which rows and values a piece has. */
 struct piece {
     int group;
-    int64_t chunk;
+    int64_t at;                    /* of the pieces of a row */
 };
+
+/* Whether pieces of the same rows follow each other. */
+static inline bool along_rows(int panels)
+{
+    return panels <= 2;
+}
 
 static inline struct piece piece_of(const struct products_32 *p, int64_t number)
 {
-    if (p->panels <= 2)
-        return (struct piece){(int)(number / p->chunks), number % p->chunks};
+    if (along_rows(p->panels))
+        return (struct piece){(int)(number / p->pieces), number % p->pieces};
     return (struct piece){(int)(number % p->groups), number / p->groups};
 }
 
-/* Pieces along the row, up to two panels: memory is asked for this many of them ahead. */
-#define PIECES_AHEAD 2
+/* Along rows, memory is asked for this many pieces ahead. */
+#define PIECES_AHEAD 4
 
-/* Bytes from a row of a piece to what is asked for meanwhile. More than two panels: the same values
- * of the next rows. Else values of the same rows that follow, at the end of rows of the next. */
+/* Bytes from a row of a piece to what is asked for meanwhile: values of the same rows that follow,
+ * at the end of rows of the next; or the same values of the next rows. */
 static inline uint64_t ahead_of(const struct products_32 *p, struct piece at)
 {
     uint64_t row_bytes = p->w->row_bytes;
-    uint64_t piece_bytes = CHUNK_BLOCKS * block_bytes(p->w->type);
-    if (p->panels > 2)
+    uint64_t piece_bytes = (uint64_t)p->wide * CHUNK_BLOCKS * block_bytes(p->w->type);
+    if (!along_rows(p->panels))
         return CHUNK_ROWS * row_bytes;
-    bool same_rows = at.chunk + PIECES_AHEAD < p->chunks;
+    bool same_rows = at.at + PIECES_AHEAD < p->pieces;
     return PIECES_AHEAD * piece_bytes + (same_rows ? 0 : (CHUNK_ROWS - 1) * row_bytes);
 }
 
@@ -78,10 +88,12 @@ static inline void unpack_rows(struct products_32 *p, int64_t number, int *done,
     struct piece at = piece_of(p, number);
     int row = at.group * CHUNK_ROWS, end = row + rows;
     struct part_32 part = {.first = row + *done, .last = end < p->n_rows ? end : p->n_rows,
-                           .at = at.chunk * CHUNK, .ahead = ahead_of(p, at)};
+                           .at = at.at * p->wide * CHUNK, .ahead = ahead_of(p, at)};
     *done = rows;
-    if (part.first < part.last)
-        p->unpack(p->w, &part, &p->chunk[number % 2]);
+    for (int k = 0; k < p->wide && part.first < part.last && part.at < p->w->n; k++) {
+        p->unpack(p->w, &part, &p->chunk[number % 2][k]);
+        part.at += CHUNK;
+    }
 }
 
 static inline void zero_sums(void)
@@ -124,14 +136,14 @@ static inline void dot_step(const struct chunk *c, int s, const uint8_t *x, size
     }
 }
 
-/* Asks for a part of a step of the next chunk of a panel: groups share the step's lines. */
+/* Asks for a part of a step of the next piece of a panel: groups share the step's lines. */
 static inline void ask_step(const struct products_32 *p, const uint8_t *x, int group)
 {
     size_t bytes = step_bytes_32(p->x->columns);
     size_t first = bytes / 64 * (size_t)group / (size_t)p->groups * 64;
     size_t last = bytes / 64 * (size_t)(group + 1) / (size_t)p->groups * 64;
     for (size_t k = first; k < last; k += 64)
-        _mm_prefetch((const char *)x + CHUNK_STEPS * bytes + k, _MM_HINT_T1);
+        _mm_prefetch((const char *)x + (size_t)p->wide * CHUNK_STEPS * bytes + k, _MM_HINT_T1);
 }
 
 /* Products of a piece; the next is unpacked meanwhile. */
@@ -139,28 +151,29 @@ static inline void multiply_piece(struct products_32 *p, int64_t number, int64_t
 {
     const struct panel_view *x = p->x;
     struct piece at = piece_of(p, number);
-    int64_t left = steps_32(p->w->n) - at.chunk * CHUNK_STEPS;
-    int steps = left < CHUNK_STEPS ? (int)left : CHUNK_STEPS, pairs = pairs_of(p);
+    size_t step_bytes = step_bytes_32(x->columns);
+    int64_t step0 = at.at * p->wide * CHUNK_STEPS, left = steps_32(p->w->n) - step0;
+    int steps = left < p->wide * CHUNK_STEPS ? (int)left : p->wide * CHUNK_STEPS;
+    int pairs = pairs_of(p), at_once = VALUES_AT_ONCE / CHUNK / p->wide;
     int done = number + 1 < pieces ? 0 : CHUNK_ROWS;
-    bool kept = p->panels <= 2, first = at.chunk == 0, last = at.chunk == p->chunks - 1;
+    bool kept = along_rows(p->panels), first = at.at == 0, last = at.at == p->pieces - 1;
     for (int k = 0; k < pairs; k++) {
         struct pair_sums *sums = &p->sums[at.group * pairs + k];
-        const uint8_t *from = x->at + 2 * (size_t)k * x->stride +
-                              (size_t)at.chunk * CHUNK_STEPS * step_bytes_32(x->columns);
+        const uint8_t *from = x->at + 2 * (size_t)k * x->stride + (size_t)step0 * step_bytes;
         if (first)
             zero_sums();
         else if (!kept)
             load_sums(sums);
-        for (int s = 0; s < steps; s++, from += step_bytes_32(x->columns)) {
-            dot_step(&p->chunk[number % 2], s, from, (size_t)x->columns * 4,
-                     2 * k + 1 < p->panels ? x->stride : 0);
+        for (int s = 0; s < steps; s++, from += step_bytes) {
+            dot_step(&p->chunk[number % 2][s / CHUNK_STEPS], s % CHUNK_STEPS, from,
+                     (size_t)x->columns * 4, 2 * k + 1 < p->panels ? x->stride : 0);
             if (!kept) {
                 ask_step(p, from, at.group);
                 ask_step(p, from + x->stride, at.group);
             }
             int due = CHUNK_ROWS * (k * steps + s + 1) / (pairs * steps);
-            if (due >= done + ROWS_AT_ONCE)
-                unpack_rows(p, number + 1, &done, due / ROWS_AT_ONCE * ROWS_AT_ONCE);
+            if (due >= done + at_once)
+                unpack_rows(p, number + 1, &done, due / at_once * at_once);
         }
         if (last || !kept)
             store_sums(sums);
@@ -183,7 +196,7 @@ static inline void put_sums(const struct products_32 *p, float *y, int64_t strid
 
 static inline void run_products_32(struct products_32 *p)
 {
-    int64_t pieces = p->groups * p->chunks;
+    int64_t pieces = p->groups * p->pieces;
     int done = 0;
     unpack_rows(p, 0, &done, CHUNK_ROWS);
     for (int64_t k = 0; k < pieces; k++)
