@@ -577,7 +577,7 @@ half_row(enum quant_type type, const uint8_t *w, const float *const *x, int nx, 
 #pragma GCC unroll 6
         for (int i = 0; i < nx; i++)
             at[i] = x[i] + k;
-        _mm_prefetch((const char *)w + 2 * k + HALF_AHEAD, _MM_HINT_T0);
+        _mm_prefetch((const char *)w + 2 * k + HALF_AHEAD, _MM_HINT_T1);
         half_step(type, w + 2 * k, at, nx, s);
     }
     if (whole < n) {

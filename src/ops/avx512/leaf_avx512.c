@@ -856,7 +856,7 @@ half_row(enum quant_type type, const uint8_t *w, const float *const *x, int nx, 
     for (int64_t k = 0; k < n; k += 16) {
         __mmask16 in = n - k < 16 ? (__mmask16)((1u << (n - k)) - 1) : 0xffff;
         __m512 a = half16(type, in, w + 2 * k);
-        _mm_prefetch((const char *)w + 2 * k + HALF_AHEAD, _MM_HINT_T0);
+        _mm_prefetch((const char *)w + 2 * k + HALF_AHEAD, _MM_HINT_T1);
 #pragma GCC unroll 6
         for (int i = 0; i < nx; i++)
             s[i] = _mm512_fmadd_ps(a, _mm512_maskz_loadu_ps(in, x[i] + k), s[i]);
