@@ -25,7 +25,7 @@ struct tile_shape_table {
 
 #include <math.h>
 
-#define TILE_FLOATS 16
+#define TILE_WORDS 16
 
 static _Thread_local struct {
     int rows, row_bytes;
@@ -67,22 +67,26 @@ static inline void tile_store(int t, void *to, size_t stride)
 
 static inline void tile_dot(int c, int a, int b)
 {
-    for (int m = 0; m < tile_register[c].rows; m++) {
-        int32_t sum[16];
-        memcpy(sum, tile_register[c].v[m], sizeof(sum));
-        for (int k = 0; k < tile_register[a].row_bytes; k++)
-            for (int n = 0; n < tile_register[c].row_bytes / 4; n++)
-                sum[n] += tile_register[a].v[m][k] * tile_register[b].v[k / 4][4 * n + k % 4];
-        memcpy(tile_register[c].v[m], sum, sizeof(sum));
+    int32_t sum[16][TILE_WORDS];
+    memcpy(sum, tile_register[c].v, sizeof(sum));
+    for (int k = 0; k < tile_register[a].row_bytes; k++) {
+        int32_t column[TILE_WORDS];
+        for (int n = 0; n < TILE_WORDS; n++)
+            column[n] = tile_register[b].v[k / 4][4 * n + k % 4];
+        for (int m = 0; m < tile_register[c].rows; m++)
+            for (int n = 0; n < TILE_WORDS; n++)
+                sum[m][n] += tile_register[a].v[m][k] * column[n];
     }
+    for (int m = 0; m < tile_register[c].rows; m++)
+        memcpy(tile_register[c].v[m], sum[m], (size_t)tile_register[c].row_bytes);
 }
 
 /* Even (odd: 0) or odd (1) halves of a row of a register. */
 static inline void tile_halves(int t, int row, int odd, float *x)
 {
-    uint32_t pair[TILE_FLOATS];
+    uint32_t pair[TILE_WORDS];
     memcpy(pair, tile_register[t].v[row], sizeof(pair));
-    for (int k = 0; k < TILE_FLOATS; k++)
+    for (int k = 0; k < TILE_WORDS; k++)
         pair[k] = odd ? pair[k] & 0xffff0000 : pair[k] << 16;
     memcpy(x, pair, sizeof(pair));
 }
@@ -91,13 +95,13 @@ static inline void tile_dot_half(int c, int a, int b)
 {
     int columns = tile_register[c].row_bytes / 4, pairs = tile_register[a].row_bytes / 4;
     for (int m = 0; m < tile_register[c].rows; m++) {
-        float to[TILE_FLOATS], sum[2][TILE_FLOATS] = {{0}};
+        float to[TILE_WORDS], sum[2][TILE_WORDS] = {{0}};
         for (int odd = 0; odd < 2; odd++) {
-            float x[TILE_FLOATS], y[TILE_FLOATS];
+            float x[TILE_WORDS], y[TILE_WORDS];
             tile_halves(a, m, odd, x);
             for (int k = 0; k < pairs; k++) {
                 tile_halves(b, k, odd, y);
-                for (int n = 0; n < columns; n++)
+                for (int n = 0; n < TILE_WORDS; n++)
                     sum[odd][n] = fmaf(x[k], y[n], sum[odd][n]);
             }
         }
