@@ -171,18 +171,6 @@ dot_planes(const struct planes *const a[2], int planes_a, const struct planes *c
     }
 }
 
-static inline void zero_sums(void)
-{
-    tile_zero(0);
-    tile_zero(1);
-    tile_zero(2);
-    tile_zero(3);
-}
-
-static const struct tile_shape_table shapes = {
-    .palette = 1, .rows = {16, 16, 16, 16, 16, 16, 16, 16},
-    .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}};
-
 /* Scores of the keys [j, j + 32) that lie in r->key. */
 static void score_32(const struct attend_keys *k, const struct attend_room *r, int j,
                      const struct attend_scores *to)
@@ -190,17 +178,14 @@ static void score_32(const struct attend_keys *k, const struct attend_room *r, i
     for (int g = 0; g * 16 < k->n_heads; g += 2) {
         _Alignas(64) out_tile sums[4];
         bool two = (g + 1) * 16 < k->n_heads;
-        zero_sums();
+        tile_zero_sums();
         for (int64_t s = 0; s < r->steps; s++) {
             const struct planes *a[2] = {r->key + s, r->key + r->steps + s};
             const struct planes *b[2] = {r->q + g * r->steps + s,
                                          two ? r->q + (g + 1) * r->steps + s : NULL};
             dot_planes(a, planes_of(k, s), b, PLANES);
         }
-        tile_store(0, sums[0], 64);
-        tile_store(1, sums[1], 64);
-        tile_store(2, sums[2], 64);
-        tile_store(3, sums[3], 64);
+        tile_store_sums(sums);
         for (int t = 0; t < 4; t++) {
             int head = (g + t / 2) * 16, key = j + t % 2 * 16;
             int heads = k->n_heads - head < 16 ? k->n_heads - head : 16;
@@ -215,7 +200,7 @@ static void score_32(const struct attend_keys *k, const struct attend_room *r, i
 static void attend_score(const struct attend_keys *k, uint8_t *room, const struct attend_scores *to)
 {
     struct attend_room r = room_at(room, k->dim);
-    tile_shapes(&shapes);
+    tile_full_shapes();
     for (int j = 0; j < k->n; j += 32) {
         for (int t = 0; t < 2; t++) {
             int first = j + t * 16;
@@ -234,7 +219,7 @@ static void mix_32(const struct attend_keys *k, const struct attend_room *r, int
 {
     bool two = (g + 1) * 16 < k->n_heads;
     out_tile *out[2] = {r->out + g * 2 * r->steps + 2 * s, r->out + (g + 1) * 2 * r->steps + 2 * s};
-    zero_sums();
+    tile_zero_sums();
     if (!first) {
         tile_load(0, out[0][0], 64);
         tile_load(2, out[0][1], 64);
@@ -269,7 +254,7 @@ static void attend_mix(const struct attend_keys *k, const struct attend_scores *
     }
     for (int64_t t = 0; t < 2 * r.steps; t++)
         put_values(k, &r, t);
-    tile_shapes(&shapes);
+    tile_full_shapes();
     for (int g = 0; g * 16 < k->n_heads; g += 2)
         for (int64_t s = 0; s < r.steps; s++)
             mix_32(k, &r, g, s, first);

@@ -91,15 +91,11 @@ static void dot_tile_256(const struct qrows *w, int n_rows, const struct panel_v
     }
 }
 
-#define EIGHT(x) x, x, x, x, x, x, x, x
-static const struct tile_shape_table shapes_256 = {
-    .palette = 1, .row_bytes = {EIGHT(64)}, .rows = {EIGHT(16)}};
-
 /* A few panels at a time, so that they stay in the cache while all weights meet them. */
 void amx_dot_256(const struct panel_dot *d, const struct panel_view *x, float *y,
                  int64_t stride)
 {
-    tile_shapes(&shapes_256);
+    tile_full_shapes();
     for (int i = 0; i < x->n; i += PANELS_256 * PANEL_ROWS) {
         struct panel_view some = *x;
         some.at += (size_t)(i / PANEL_ROWS) * x->stride;

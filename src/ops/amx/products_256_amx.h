@@ -205,14 +205,6 @@ static inline __attribute__((always_inline)) void store_256(struct run_256 *r,
     }
 }
 
-static inline void zero_sums(void)
-{
-    tile_zero(0);
-    tile_zero(1);
-    tile_zero(2);
-    tile_zero(3);
-}
-
 /* What precedes the quarters: the minima, and the store of the step before, if there is one. */
 static inline __attribute__((always_inline)) void
 begin_256(struct run_256 *r, const struct step_256 *now, struct form_256 form, bool before)
@@ -228,7 +220,7 @@ begin_256(struct run_256 *r, const struct step_256 *now, struct form_256 form, b
         tile_store(0, now->least[0], 64);
         tile_store(1, now->least[1], 64);
         load_quarter(now, form, 0);
-        zero_sums();
+        tile_zero_sums();
         return;
     }
     if (form.has_min)
@@ -237,7 +229,7 @@ begin_256(struct run_256 *r, const struct step_256 *now, struct form_256 form, b
         load_quarter(now, form, 0);
     if (before)
         store_256(r, form);
-    zero_sums();
+    tile_zero_sums();
     if (form.has_min) {
         tile_dot(2, 5, 6);
         tile_dot(3, 5, 7);

@@ -19,8 +19,8 @@
 #include "ops/amx/panels_32_amx.h"
 #include "ops/amx/tiles_amx.h"
 
-/* Values unpacked after a step, as measured: of so many rows, as a piece has chunks. */
-#define VALUES_AT_ONCE (16 * CHUNK)
+/* Rows of a chunk that are unpacked after a step, as measured; of two chunks half as many. */
+#define ROWS_AT_ONCE 16
 #define PIECE_CHUNKS 2
 
 /* Sums of CHUNK_ROWS weight rows with two panels: tile 2 * panel + weight. */
@@ -96,30 +96,6 @@ static inline void unpack_rows(struct products_32 *p, int64_t number, int *done,
     }
 }
 
-static inline void zero_sums(void)
-{
-    tile_zero(0);
-    tile_zero(1);
-    tile_zero(2);
-    tile_zero(3);
-}
-
-static inline void load_sums(const struct pair_sums *s)
-{
-    tile_load(0, s->tile[0], 64);
-    tile_load(1, s->tile[1], 64);
-    tile_load(2, s->tile[2], 64);
-    tile_load(3, s->tile[3], 64);
-}
-
-static inline void store_sums(struct pair_sums *s)
-{
-    tile_store(0, s->tile[0], 64);
-    tile_store(1, s->tile[1], 64);
-    tile_store(2, s->tile[2], 64);
-    tile_store(3, s->tile[3], 64);
-}
-
 /* A step of a piece with the panel at x, and the one that is `apart` bytes after it; 0: none. */
 static inline void dot_step(const struct chunk *c, int s, const uint8_t *x, size_t stride,
                             size_t apart)
@@ -154,16 +130,16 @@ static inline void multiply_piece(struct products_32 *p, int64_t number, int64_t
     size_t step_bytes = step_bytes_32(x->columns);
     int64_t step0 = at.at * p->wide * CHUNK_STEPS, left = steps_32(p->w->n) - step0;
     int steps = left < p->wide * CHUNK_STEPS ? (int)left : p->wide * CHUNK_STEPS;
-    int pairs = pairs_of(p), at_once = VALUES_AT_ONCE / CHUNK / p->wide;
+    int pairs = pairs_of(p), at_once = ROWS_AT_ONCE / p->wide;
     int done = number + 1 < pieces ? 0 : CHUNK_ROWS;
     bool kept = along_rows(p->panels), first = at.at == 0, last = at.at == p->pieces - 1;
     for (int k = 0; k < pairs; k++) {
         struct pair_sums *sums = &p->sums[at.group * pairs + k];
         const uint8_t *from = x->at + 2 * (size_t)k * x->stride + (size_t)step0 * step_bytes;
         if (first)
-            zero_sums();
+            tile_zero_sums();
         else if (!kept)
-            load_sums(sums);
+            tile_load_sums(sums->tile);
         for (int s = 0; s < steps; s++, from += step_bytes) {
             dot_step(&p->chunk[number % 2][s / CHUNK_STEPS], s % CHUNK_STEPS, from,
                      (size_t)x->columns * 4, 2 * k + 1 < p->panels ? x->stride : 0);
@@ -176,7 +152,7 @@ static inline void multiply_piece(struct products_32 *p, int64_t number, int64_t
                 unpack_rows(p, number + 1, &done, due / at_once * at_once);
         }
         if (last || !kept)
-            store_sums(sums);
+            tile_store_sums(sums->tile);
     }
 }
 

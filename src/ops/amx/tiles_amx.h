@@ -127,4 +127,39 @@ static inline void tile_dot_half(int c, int a, int b)
 
 #endif
 
+/* ---- registers 0 to 3, which take sums ---- */
+
+static inline void tile_zero_sums(void)
+{
+    tile_zero(0);
+    tile_zero(1);
+    tile_zero(2);
+    tile_zero(3);
+}
+
+static inline void tile_load_sums(const float (*from)[16][16])
+{
+    tile_load(0, from[0], 64);
+    tile_load(1, from[1], 64);
+    tile_load(2, from[2], 64);
+    tile_load(3, from[3], 64);
+}
+
+static inline void tile_store_sums(float (*to)[16][16])
+{
+    tile_store(0, to[0], 64);
+    tile_store(1, to[1], 64);
+    tile_store(2, to[2], 64);
+    tile_store(3, to[3], 64);
+}
+
+/* All registers have 16 rows of 64 bytes. */
+static inline void tile_full_shapes(void)
+{
+    static const struct tile_shape_table full = {
+        .palette = 1, .rows = {16, 16, 16, 16, 16, 16, 16, 16},
+        .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}};
+    tile_shapes(&full);
+}
+
 #endif
