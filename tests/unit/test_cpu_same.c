@@ -357,6 +357,128 @@ static void q8_0_scales(const struct leaves *leaf)
     }
 }
 
+/* ---- attention by tiles ---- */
+
+/* A float32 as three bfloat16. */
+static void planes_of(float x, float *plane)
+{
+    for (int i = 0; i < 3; i++) {
+        plane[i] = half_of(x);
+        x -= plane[i];
+    }
+}
+
+/* A sum of attention by tiles (docs/NUMERICS.md) over n products a[k * a_step] * b[k * b_step] in
+ * steps of 32, of which the first `few` steps have one plane of one side. */
+struct tiled_sum {
+    const float *a, *b;
+    int64_t n, a_step, b_step;
+    int a_planes, b_planes, few;
+};
+
+static float tiled_sum(const struct tiled_sum *t)
+{
+    float to = 0;
+    for (int64_t at = 0; at < t->n; at += 32) {
+        bool all = at / 32 >= t->few;
+        int planes_a = all ? 3 : t->a_planes, planes_b = all ? 3 : t->b_planes;
+        for (int i = 0; i < planes_a; i++)
+            for (int j = 0; j < planes_b && i + j < 3; j++) {
+                float sum[2] = {0, 0}, a[3], b[3];
+                for (int64_t k = at; k < at + 32 && k < t->n; k++) {
+                    planes_of(t->a[k * t->a_step], a);
+                    planes_of(t->b[k * t->b_step], b);
+                    sum[k % 2] = fmaf(a[i], b[j], sum[k % 2]);
+                }
+                to += sum[0] + sum[1];
+            }
+    }
+    return to;
+}
+
+struct attend_case {
+    const struct attend_tiles *tiles;
+    int heads, keys;
+    int64_t dim, plain;
+    float *q, *key, *p;            /* [heads][dim], [keys][dim], [heads][keys] */
+};
+
+static void check_attend(const struct attend_case *c, int h, int64_t at, float y, float expected)
+{
+    case_check(y == expected, "attention of %d heads, %d keys of %d: head %d, %d: %.9g, "
+               "expected %.9g", c->heads, c->keys, (int)c->dim, h, (int)at, y, expected);
+}
+
+static void attend_scores(const struct attend_case *c, uint8_t *area)
+{
+    float *s = case_poison((int64_t)c->heads * c->keys);
+    for (int j = 0; j < c->keys; j += ATTEND_BLOCK) {
+        int n = c->keys - j < ATTEND_BLOCK ? c->keys - j : ATTEND_BLOCK;
+        struct attend_keys k = {c->key + j * c->dim, n, c->heads, c->dim, c->plain};
+        struct attend_scores to = {s + j, c->keys, 0.125f};
+        c->tiles->score(&k, area, &to);
+    }
+    for (int h = 0; h < c->heads; h++)
+        for (int j = 0; j < c->keys; j++) {
+            struct tiled_sum t = {c->key + j * c->dim, c->q + h * c->dim, c->dim, 1, 1, 1, 3,
+                                  (int)(c->plain / 32)};
+            check_attend(c, h, j, s[h * c->keys + j], tiled_sum(&t) * 0.125f);
+        }
+    free(s);
+}
+
+static void attend_outputs(const struct attend_case *c, uint8_t *area)
+{
+    float *o = case_poison(c->heads * c->dim), *out[ATTEND_MOST_HEADS];
+    for (int h = 0; h < c->heads; h++)
+        out[h] = o + h * c->dim;
+    for (int j = 0; j < c->keys; j += ATTEND_BLOCK) {
+        int n = c->keys - j < ATTEND_BLOCK ? c->keys - j : ATTEND_BLOCK;
+        struct attend_keys k = {c->key + j * c->dim, n, c->heads, c->dim, c->plain};
+        struct attend_scores from = {.s = c->p + j, .stride = c->keys};
+        c->tiles->mix(&k, &from, j == 0, area);
+    }
+    c->tiles->outputs(area, c->heads, c->dim, out);
+    for (int h = 0; h < c->heads; h++)
+        for (int64_t d = 0; d < c->dim; d++) {
+            int steps = d < c->plain / 32 * 32 ? (c->keys + 31) / 32 : 0;
+            struct tiled_sum t = {c->p + h * c->keys, c->key + d, c->keys, 1, c->dim, 3, 1, steps};
+            check_attend(c, h, d, out[h][d], tiled_sum(&t));
+        }
+    free(o);
+}
+
+static void leaf_attend(const struct leaves *leaf)
+{
+    static const struct {
+        int heads, keys, dim, plain;
+    } sizes[] = {{1, 1, 33, 0}, {16, 31, 96, 80}, {17, 33, 24, 16}, {3, 128, 64, 64},
+                 {64, 129, 40, 32}, {33, 300, 70, 40}};
+    for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+        struct attend_case c = {leaf->attend, sizes[k].heads, sizes[k].keys, sizes[k].dim,
+                                sizes[k].plain, NULL, NULL, NULL};
+        const float *q[ATTEND_MOST_HEADS];
+        size_t bytes = leaf->attend->bytes(c.dim);
+        uint8_t *area = aligned_alloc(64, bytes);
+        memset(area, 0xff, bytes);
+        c.q = case_floats(c.heads * c.dim, 1.0f);
+        c.key = case_floats(c.keys * c.dim, 1.0f);
+        c.p = case_floats((int64_t)c.heads * c.keys, 1.0f);
+        for (int64_t i = 0; i < c.keys * c.dim; i++)
+            if (i % c.dim < c.plain)
+                c.key[i] = half_of(c.key[i]);
+        for (int h = 0; h < c.heads; h++)
+            q[h] = c.q + h * c.dim;
+        leaf->attend->queries(q, c.heads, c.dim, area);
+        attend_scores(&c, area);
+        attend_outputs(&c, area);
+        free(c.q);
+        free(c.key);
+        free(c.p);
+        free(area);
+    }
+}
+
 static void leaf_panels(const struct leaves *leaf)
 {
     if (!as_portable(leaf, QUANT_MXFP4)) {
@@ -556,6 +678,8 @@ static void instruction_set(const char *isa)
         CASE(leaf_quantised, leaf);
         if (leaf->panels)
             CASE(leaf_panels, leaf);
+        if (leaf->attend)
+            CASE(leaf_attend, leaf);
         CASE(leaf_dots, leaf);
         CASE(leaf_half_dots, leaf);
         CASE(leaf_elements, leaf);
