@@ -271,8 +271,8 @@ static void panel_batch(const struct panel_case *c, int first, int m)
 
 static void panel_products(const struct leaves *leaf, enum quant_type type, int64_t n, int n_rows)
 {
-    static const int batch[] = {1, 2, 3, 5, 8, 9, 16, 17, 31, 32, 33, 70};
-    enum { MOST = 70 };
+    static const int batch[] = {1, 2, 3, 5, 8, 9, 16, 17, 31, 32, 33, 70, 97, 113};
+    enum { MOST = 113 };
     struct weight w = case_weight(type, n, n_rows, 1);
     struct panel_case c = {.leaf = leaf, .n_rows = n_rows, .most = MOST,
                            .x = case_floats(MOST * n, 1.0f),
