@@ -12,6 +12,7 @@ struct panel_256 {
 };
 struct tail_256 {
     int8_t sum_low[4][PANEL_ROWS][4], sum_high[4][PANEL_ROWS][4]; /* of 16 values each */
+    int16_t sum_32[4][PANEL_ROWS][2]; /* of 32 values each */
     float d[PANEL_ROWS];
 };
 
@@ -65,6 +66,8 @@ static inline void words_256(const struct act *x, int64_t b, int k, enum act_kin
  * which has none, may not fit. */
 static inline void pack_sums(const int16_t *sum, int i, struct tail_256 *to)
 {
+    for (int k = 0; k < 8; k++)
+        to->sum_32[k / 2][i][k % 2] = (int16_t)(sum[2 * k] + sum[2 * k + 1]);
     for (int k = 0; k < 16; k++) {
         int high = (sum[k] + 64) >> 7;
         to->sum_high[k / 4][i][k % 4] = (int8_t)high;

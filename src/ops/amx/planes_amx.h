@@ -1,7 +1,8 @@
 /* A block of 256 of 16 weight rows as tiles take it: signed bytes in four tiles of 64 a row, weight
- * = 128 * high + low, where high is missing in the formats of one plane. Those whose activations
- * are bytes (ACT_256_BYTE) have the order "eights" of bytes_avx512.h, the others that of the
- * values. */
+ * = 128 * high + low, where high is missing in the formats of one plane. Minima of one plane meet
+ * their sums in tiles too; with two planes all registers are taken, and they do in vectors. Formats
+ * whose activations are bytes (ACT_256_BYTE) have the order "eights" of bytes_avx512.h, the others
+ * that of the values. */
 #ifndef SLUICE_OPS_AMX_PLANES_AMX_H
 #define SLUICE_OPS_AMX_PLANES_AMX_H
 
@@ -12,6 +13,7 @@
 /* What multiplies the products of a block of 256. */
 struct heads {
     float d[TILE_ROWS], dmin[TILE_ROWS]; /* -dmin: added */
+    _Alignas(16) int16_t least_32[TILE_ROWS][8]; /* two planes: minima of 32 values */
 };
 
 /* A block of 256. */
@@ -46,14 +48,19 @@ static inline void put_bytes(int8_t *to, __m512i v)
     _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtepi16_epi8(v));
 }
 
-static inline void put_head(const struct unit *u, bool has_min, int i, struct chunk *c)
+static inline __attribute__((always_inline)) void put_head(enum quant_type type,
+                                                           const struct unit *u, int i,
+                                                           struct chunk *c)
 {
     c->heads->d[i] = u->d[0];
-    if (!has_min)
+    if (!type_has_min(type))
         return;
     c->heads->dmin[i] = u->dmin;
     __m256i m = _mm256_load_si256((const __m256i *)(const void *)u->m);
-    _mm_storeu_si128((__m128i *)(void *)c->least[i], _mm256_cvtepi16_epi8(m));
+    if (planes_two(type)) /* neighbours of 16 values have the same */
+        _mm_store_si128((__m128i *)(void *)c->heads->least_32[i], _mm256_cvtepi32_epi16(m));
+    else
+        _mm_storeu_si128((__m128i *)(void *)c->least[i], _mm256_cvtepi16_epi8(m));
 }
 
 /* Any format, by way of words. */
@@ -69,7 +76,7 @@ planes_words(enum quant_type type, const uint8_t *src, int i, struct chunk *c)
         put_bytes(c->high[k / 2][i] + k % 2 * 32, high);
         put_bytes(c->low[k / 2][i] + k % 2 * 32, words_low(w[k], high));
     }
-    put_head(&u, type_has_min(type), i, c);
+    put_head(type, &u, i, c);
 }
 
 /* In each 16 bytes, of a group of 16 values, the words 0, s, 2 * s, 3 * s of its scale s: products
@@ -100,7 +107,7 @@ static inline void planes_q2_k(const uint8_t *src, int i, struct chunk *c)
         _mm256_storeu_si256((__m256i *)(void *)(c->low[2 + k / 2][i] + k % 2 * 32),
                             _mm512_extracti64x4_epi64(x, 1));
     }
-    put_head(&u, true, i, c);
+    put_head(QUANT_Q2_K, &u, i, c);
 }
 
 /* Scale times nibble for the 64 scales, of which each plane is a table of 16 bytes. */
@@ -142,7 +149,7 @@ static inline void planes_q4_k(const uint8_t *src, int i, struct chunk *c)
         _mm512_store_si512(c->low[k][i], _mm512_shuffle_epi8(two_tables(q4_low, a, b), v));
         _mm512_store_si512(c->high[k][i], _mm512_shuffle_epi8(two_tables(q4_high, a, b), v));
     }
-    put_head(&u, true, i, c);
+    put_head(QUANT_Q4_K, &u, i, c);
 }
 
 /* 2 * s + 1 times the values of the lattice's two bits, then times their opposites. */

@@ -92,7 +92,7 @@ struct run_256 {
     struct {
         uint8_t unused[PAGE / 2];
         sums s[2];
-    } sums[4];
+    } sums[2];
     struct heads heads[4];         /* of the chunks in turn */
     /* the rows of the next chunk that follow a quarter of a step end here */
     int row_at[4 * PANELS_256 + 1];
@@ -112,7 +112,6 @@ struct step_256 {
     const struct heads *heads;
     const struct panel_256 *x;
     const struct tail_256 *tail;
-    sums *least;                   /* [2] */
     part_sums *part;
     bool first;
 };
@@ -135,11 +134,24 @@ static inline __m512i with_high(__m512i low, __m512i high)
     return _mm512_add_epi32(low, _mm512_slli_epi32(high, 7));
 }
 
+/* Minima of a weight row, of 32 values each, with the sums of those of the batch. */
+static inline __m512i least_row(const struct step_256 *step, int m)
+{
+    __m512i sum = _mm512_setzero_si512();
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        int32_t pair;
+        memcpy(&pair, &step->heads->least_32[m][2 * k], sizeof(pair));
+        sum = _mm512_dpwssd_epi32(sum, _mm512_loadu_si512(step->tail->sum_32[k]),
+                                  _mm512_set1_epi32(pair));
+    }
+    return sum;
+}
+
 static inline __attribute__((always_inline)) void
 add_n_256(struct run_256 *r, const struct step_256 *step, struct form_256 form, bool first)
 {
     __m512 dx = _mm512_loadu_ps(step->tail->d);
-    const sums *least = form.two ? step->least : sums_256(r, 2);
 #pragma GCC unroll 16
     for (int m = 0; m < TILE_ROWS; m++) {
         __m512 part = part_row(*step->part, m, first);
@@ -150,7 +162,8 @@ add_n_256(struct run_256 *r, const struct step_256 *step, struct form_256 form, 
         __m512i sum = with_high(sums_row(sums_256(r, 0), m), high);
         part = add_scaled(part, _mm512_cvtepi32_ps(sum), step->heads->d[m], dx);
         if (form.has_min) {
-            sum = with_high(sums_row(&least[0], m), sums_row(&least[1], m));
+            sum = form.two ? least_row(step, m)
+                           : with_high(sums_row(sums_256(r, 2), m), sums_row(sums_256(r, 3), m));
             part = add_scaled(part, _mm512_cvtepi32_ps(sum), step->heads->dmin[m], dx);
         }
         _mm512_store_ps((*step->part)[m], part);
@@ -205,32 +218,20 @@ static inline __attribute__((always_inline)) void store_256(struct run_256 *r,
     }
 }
 
-/* What precedes the quarters: the minima, and the store of the step before, if there is one. */
+/* What precedes the quarters: minima by tiles, and the store of the step before, if there is
+ * one. */
 static inline __attribute__((always_inline)) void
 begin_256(struct run_256 *r, const struct step_256 *now, struct form_256 form, bool before)
 {
-    if (form.two && form.has_min) {
-        if (before)
-            store_256(r, form);
-        load_least(now);
-        tile_zero(0);
-        tile_zero(1);
-        tile_dot(0, 5, 6);
-        tile_dot(1, 5, 7);
-        tile_store(0, now->least[0], 64);
-        tile_store(1, now->least[1], 64);
-        load_quarter(now, form, 0);
-        tile_zero_sums();
-        return;
-    }
-    if (form.has_min)
+    bool least = form.has_min && !form.two;
+    if (least)
         load_least(now);
     else
         load_quarter(now, form, 0);
     if (before)
         store_256(r, form);
     tile_zero_sums();
-    if (form.has_min) {
+    if (least) {
         tile_dot(2, 5, 6);
         tile_dot(3, 5, 7);
         load_quarter(now, form, 0);
@@ -244,7 +245,6 @@ static inline void step_begin(struct run_256 *r, int64_t at, int k, int n, struc
     step->heads = step->c->heads;
     step->x = (const struct panel_256 *)(const void *)panel + at / 256;
     step->tail = tails_256(panel, r->p->w->n) + at / 256;
-    step->least = r->sums[2 + n % 2].s;
     step->part = &r->p->part[k].of[at / 256 % 8];
     step->first = at < 8 * 256;
 }
