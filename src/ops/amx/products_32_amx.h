@@ -156,16 +156,17 @@ static inline void multiply_piece(struct products_32 *p, int64_t number, int64_t
     }
 }
 
+/* One panel after the other: a batch row's outputs lie side by side, those of the next far away. */
 static inline void put_sums(const struct products_32 *p, float *y, int64_t stride)
 {
-    for (int row = 0; row < p->n_rows; row += TILE_ROWS) {
-        int width = p->n_rows - row < TILE_ROWS ? p->n_rows - row : TILE_ROWS;
-        int group = row / CHUNK_ROWS, upper = row % CHUNK_ROWS / TILE_ROWS;
-        for (int k = 0; k < p->panels; k++) {
+    for (int k = 0; k < p->panels; k++, y += PANEL_ROWS * stride) {
+        int left = p->x->n - k * PANEL_ROWS;
+        for (int row = 0; row < p->n_rows; row += TILE_ROWS) {
+            int width = p->n_rows - row < TILE_ROWS ? p->n_rows - row : TILE_ROWS;
+            int group = row / CHUNK_ROWS, upper = row % CHUNK_ROWS / TILE_ROWS;
             const struct pair_sums *s = &p->sums[group * pairs_of(p) + k / 2];
-            int left = p->x->n - k * PANEL_ROWS;
             put_tile(s->tile[2 * (k % 2) + upper], left < PANEL_ROWS ? left : PANEL_ROWS, width,
-                     p->scale, y + (int64_t)k * PANEL_ROWS * stride + row, stride);
+                     p->scale, y + row, stride);
         }
     }
 }
