@@ -5,7 +5,7 @@
 
 #include "sluice.h"
 
-/* Bytes per second that `threads` threads (0: one per CPU) read together: the best of some passes
+/* Bytes per second that `threads` threads (0: one per core) read together: the best of some passes
  * over more memory than the caches hold. SLUICE_ERR_NOMEM. */
 enum sluice_status bench_read(int threads, double *bytes_s, struct sluice_error *err);
 
@@ -34,7 +34,7 @@ struct bench_ops_result {
 struct bench_ops_config {
     const char *model;           /* GGUF file whose sizes to take; NULL: Flash's */
     const char *backend, *isa;   /* NULL: the best */
-    int threads;                 /* 0: one per CPU */
+    int threads;                 /* 0: one per core */
     enum sluice_kv kv;
     enum sluice_pin pin;
 };

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "os/cores.h"
 
 #define SPIN_ROUNDS 4000
 /* A claim takes the part 1 / (threads * LEFT_PARTS) of the items that are left, so that pieces are
@@ -212,36 +213,22 @@ int pool_threads(const struct pool *p)
     return p->n_threads;
 }
 
-static int usable_cpus(cpu_set_t *set)
+/* A refusal is harmless: pinning is only a hint. */
+static void pin_to(pthread_t thread, int cpu)
 {
-    CPU_ZERO(set);
-    if (sched_getaffinity(0, sizeof *set, set) != 0)
-        return 1;
-    int n = CPU_COUNT(set);
-    return n > 0 ? n : 1;
-}
-
-/* Binds a thread to the i-th usable CPU. A refusal is harmless: pinning is only a hint. */
-static void pin_to(pthread_t thread, const cpu_set_t *usable, int i)
-{
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, usable) || i-- > 0)
-            continue;
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        pthread_setaffinity_np(thread, sizeof one, &one);
-        return;
-    }
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    pthread_setaffinity_np(thread, sizeof one, &one);
 }
 
 enum sluice_status pool_open(int n_threads, bool pin, struct pool **out, struct sluice_error *err)
 {
-    cpu_set_t usable;
-    int n_cpus = usable_cpus(&usable);
+    struct cores cores;
+    cores_usable(&cores);
     *out = NULL;
     if (n_threads == 0)
-        n_threads = n_cpus < POOL_MAX_THREADS ? n_cpus : POOL_MAX_THREADS;
+        n_threads = cores.n_threads < POOL_MAX_THREADS ? cores.n_threads : POOL_MAX_THREADS;
     FAIL_IF(n_threads < 0 || n_threads > POOL_MAX_THREADS, err, SLUICE_ERR_ARG,
             "threads: expected 0 to %d, found %d", POOL_MAX_THREADS, n_threads);
     struct pool *p = aligned_alloc(64, (sizeof *p + 63) / 64 * 64);
@@ -253,7 +240,7 @@ enum sluice_status pool_open(int n_threads, bool pin, struct pool **out, struct 
                            n_threads);
     }
     *p = (struct pool){.n_threads = n_threads, .workers = workers,
-                       .spin_rounds = n_threads <= n_cpus ? SPIN_ROUNDS : 0,
+                       .spin_rounds = n_threads <= cores.n_cpus ? SPIN_ROUNDS : 0,
                        .gate = GATE_CLOSED};
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
@@ -267,7 +254,7 @@ enum sluice_status pool_open(int n_threads, bool pin, struct pool **out, struct 
         }
         p->n_started++;
         if (pin)
-            pin_to(workers[i].thread, &usable, i % n_cpus);
+            pin_to(workers[i].thread, cores.cpu[i % cores.n_cpus]);
     }
     *out = p;
     return SLUICE_OK;

@@ -22,8 +22,8 @@ struct pool;
 /* Work on items [first, last); worker is in [0, pool_threads). */
 typedef void (*pool_fn)(void *arg, int64_t first, int64_t last, int worker);
 
-/* n_threads counts the caller; 0 means one per CPU that this process may use. pin binds worker i to
- * the i-th of those CPUs (the caller is left alone). SLUICE_ERR_ARG beyond POOL_MAX_THREADS;
+/* n_threads counts the caller; 0 means as many as cores.h says. pin binds worker i to
+ * the i-th CPU of cores.h (the caller is left alone). SLUICE_ERR_ARG beyond POOL_MAX_THREADS;
  * SLUICE_ERR_NOMEM when threads cannot be made. */
 enum sluice_status pool_open(int n_threads, bool pin, struct pool **out, struct sluice_error *err);
 void pool_close(struct pool *p);   /* accepts NULL */
