@@ -49,10 +49,6 @@ static inline __m512i select_bits(__m512i v, __m512i w, __m512i mask)
     return _mm512_ternarylogic_epi32(mask, v, w, 0xca);
 }
 
-/* Forgets what the compiler knows of these floats: it would take them out of a register, one
- * permutation each, instead of broadcasting them from memory, which costs nothing. */
-#define KEEP_IN_MEMORY(floats) __asm__("" : "+m"(floats))
-
 /* ---- two blocks side by side ---- */
 
 /* The scales of CHUNK_BLOCKS blocks of 18 bytes. */

@@ -1,8 +1,8 @@
 /* A block of 256 of 16 weight rows as tiles take it: signed bytes in four tiles of 64 a row, weight
- * = 128 * high + low, where high is missing in the formats of one plane. Minima of one plane meet
- * their sums in tiles too; with two planes all registers are taken, and they do in vectors. Formats
- * whose activations are bytes (ACT_256_BYTE) have the order "eights" of bytes_avx512.h, the others
- * that of the values. */
+ * = 128 * high + low (Q4_K: 8 * high + low), where high is missing in the formats of one plane.
+ * Minima of one plane meet their sums in tiles too; with two planes all registers are taken, and
+ * they do in vectors. Formats whose activations are bytes (ACT_256_BYTE) have the order "eights" of
+ * bytes_avx512.h, the others that of the values. */
 #ifndef SLUICE_OPS_AMX_PLANES_AMX_H
 #define SLUICE_OPS_AMX_PLANES_AMX_H
 
@@ -27,6 +27,12 @@ struct chunk {
 static inline bool planes_two(enum quant_type type)
 {
     return act_block(type) == 256 && type != QUANT_Q2_K;
+}
+
+/* Of the weights' high plane. */
+static inline __attribute__((always_inline)) int planes_bits(enum quant_type type)
+{
+    return type == QUANT_Q4_K ? 3 : 7;
 }
 
 /* low and high byte of v, -16256 <= v < 16320: v = 128 * high + low, -64 <= low < 64 */
@@ -110,46 +116,58 @@ static inline void planes_q2_k(const uint8_t *src, int i, struct chunk *c)
     put_head(QUANT_Q2_K, &u, i, c);
 }
 
-/* Scale times nibble for the 64 scales, of which each plane is a table of 16 bytes. */
-#define Q4_1(part, s, v) part((s) * (v))
-#define Q4_4(part, s, v)                                                                           \
-    Q4_1(part, s, v), Q4_1(part, s, (v) + 1), Q4_1(part, s, (v) + 2), Q4_1(part, s, (v) + 3)
-#define Q4_ROW(part, s) {Q4_4(part, s, 0), Q4_4(part, s, 4), Q4_4(part, s, 8), Q4_4(part, s, 12)}
-#define Q4_ROWS(part, s) Q4_ROW(part, s), Q4_ROW(part, (s) + 1), Q4_ROW(part, (s) + 2), \
-    Q4_ROW(part, (s) + 3)
-#define Q4_TABLE(part)                                                                             \
-    {Q4_ROWS(part, 0), Q4_ROWS(part, 4), Q4_ROWS(part, 8), Q4_ROWS(part, 12),                      \
-     Q4_ROWS(part, 16), Q4_ROWS(part, 20), Q4_ROWS(part, 24), Q4_ROWS(part, 28),                   \
-     Q4_ROWS(part, 32), Q4_ROWS(part, 36), Q4_ROWS(part, 40), Q4_ROWS(part, 44),                   \
-     Q4_ROWS(part, 48), Q4_ROWS(part, 52), Q4_ROWS(part, 56), Q4_ROWS(part, 60)}
-static const _Alignas(64) int8_t q4_low[64][16] = Q4_TABLE(PLANE_LOW);
-static const _Alignas(64) int8_t q4_high[64][16] = Q4_TABLE(PLANE_HIGH);
-
-/* Two tables of 16 bytes, each for half of the register. */
-static inline __m512i two_tables(const int8_t (*table)[16], int first, int last)
+/* The 8 scales of a block, then its 8 minima: those of the upper four have their low bits in the
+ * last four bytes, their high ones above the first six of the lower four. */
+static inline __m128i q4_k_scales(const uint8_t *src)
 {
-    __m512i a = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)(const void *)table[first]));
-    __m128i b = _mm_load_si128((const __m128i *)(const void *)table[last]);
-    return _mm512_mask_broadcast_i32x4(a, 0xff00, b);
+    const __m128i low = _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f);
+    const __m128i high = _mm_setr_epi32(0, 0x30303030, 0, 0x30303030);
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)src);
+    __m128i a = _mm_srlv_epi32(_mm_shuffle_epi32(v, _MM_SHUFFLE(3, 2, 3, 1)),
+                               _mm_setr_epi32(0, 0, 0, 4));
+    __m128i b = _mm_srli_epi32(_mm_shuffle_epi32(v, _MM_SHUFFLE(2, 2, 1, 1)), 2);
+    return _mm_or_si128(_mm_and_si128(a, low), _mm_and_si128(b, high));
 }
 
+/* The dwords at p and after it, each in half of a register. */
+static inline __m512i two_dwords(const int32_t *p)
+{
+    return _mm512_mask_set1_epi32(_mm512_set1_epi32(p[0]), 0xff00, p[1]);
+}
+
+/* A scale is 8 * upper + lower, and either times a nibble is below 128: words of two nibbles are
+ * multiplied at once. */
 static inline void planes_q4_k(const uint8_t *src, int i, struct chunk *c)
 {
     const __m512i nibble = _mm512_set1_epi8(15);
     const __m512i shift = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi64x(4), 1);
-    struct unit u;
-    _Alignas(32) uint8_t scale[32];
-    _mm256_store_si256((__m256i *)(void *)scale, avx2_q45_head(src, &u));
+    /* a scale in both words of a dword */
+    const __m256i twice = _mm256_setr_epi32(
+        (int)0x80008000, (int)0x80018001, (int)0x80028002, (int)0x80038003, (int)0x80048004,
+        (int)0x80058005, (int)0x80068006, (int)0x80078007);
+    _Alignas(32) int32_t lower[8], upper[8];
+    __m128i scales = q4_k_scales(src);
+    __m256i s = _mm256_broadcastsi128_si256(scales);
+    s = _mm256_shuffle_epi8(s, twice);
+    _mm256_store_si256((__m256i *)lower, _mm256_and_si256(s, _mm256_set1_epi16(7)));
+    _mm256_store_si256((__m256i *)upper, _mm256_srli_epi16(s, 3));
+    KEEP_IN_MEMORY(lower);
+    KEEP_IN_MEMORY(upper);
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
         __m256i qs = _mm256_loadu_si256((const __m256i *)(const void *)(src + 16 + 32 * k));
         __m512i v = _mm512_srlv_epi64(_mm512_broadcast_i64x4(qs), shift);
         v = _mm512_and_si512(v, nibble);
-        int a = scale[2 * k], b = scale[2 * k + 1];
-        _mm512_store_si512(c->low[k][i], _mm512_shuffle_epi8(two_tables(q4_low, a, b), v));
-        _mm512_store_si512(c->high[k][i], _mm512_shuffle_epi8(two_tables(q4_high, a, b), v));
+        _mm512_store_si512(c->low[k][i], _mm512_mullo_epi16(v, two_dwords(lower + 2 * k)));
+        _mm512_store_si512(c->high[k][i], _mm512_mullo_epi16(v, two_dwords(upper + 2 * k)));
     }
-    put_head(QUANT_Q4_K, &u, i, c);
+    uint32_t heads;
+    memcpy(&heads, src, sizeof(heads));
+    __m128 d = _mm_cvtph_ps(_mm_cvtsi32_si128((int)heads));
+    c->heads->d[i] = _mm_cvtss_f32(d);
+    c->heads->dmin[i] = -_mm_cvtss_f32(_mm_movehdup_ps(d));
+    _mm_store_si128((__m128i *)(void *)c->heads->least_32[i],
+                    _mm_cvtepu8_epi16(_mm_unpackhi_epi64(scales, scales)));
 }
 
 /* 2 * s + 1 times the values of the lattice's two bits, then times their opposites. */

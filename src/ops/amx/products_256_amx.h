@@ -57,8 +57,8 @@ static inline __attribute__((always_inline)) __m512 part_row(float (*part)[PANEL
 /* Memory is asked into the first-level cache so many rows before it is unpacked. */
 #define ROWS_NEAR 4
 
-/* Asks for the rows that are unpacked soon after [first, last), and for the same block of the next
- * tile, whose memory follows. */
+/* Asks for the same block of the next tile, whose memory follows; and for the rows that are
+ * unpacked soon after [first, last), where lookups leave time for it. */
 static inline __attribute__((always_inline)) void
 ask_rows(enum quant_type type, const struct qrows *w, int first, int last, int64_t at)
 {
@@ -68,7 +68,7 @@ ask_rows(enum quant_type type, const struct qrows *w, int first, int last, int64
         int near = i + ROWS_NEAR;
         const uint8_t *soon = src + (uint64_t)(near % TILE_ROWS) * w->row_bytes +
                               (uint64_t)(near / TILE_ROWS) * bytes;
-        for (uint32_t k = 0; k < bytes; k += 64)
+        for (uint32_t k = 0; type == QUANT_IQ2_XXS && k < bytes; k += 64)
             _mm_prefetch((const char *)soon + k, _MM_HINT_T0);
         ask_rows_ahead(src + (uint64_t)i * w->row_bytes, TILE_ROWS * w->row_bytes, bytes);
     }
@@ -77,11 +77,13 @@ ask_rows(enum quant_type type, const struct qrows *w, int first, int last, int64
 /* How a format's sums add up. */
 struct form_256 {
     bool two, has_min;
+    int bits;                      /* of the weights' high plane */
 };
 
 static inline __attribute__((always_inline)) struct form_256 form_of(enum quant_type type)
 {
-    return (struct form_256){.two = planes_two(type), .has_min = type_has_min(type)};
+    return (struct form_256){.two = planes_two(type), .has_min = type_has_min(type),
+                             .bits = planes_bits(type)};
 }
 
 typedef int32_t sums[TILE_ROWS][PANEL_ROWS];
@@ -155,11 +157,11 @@ add_n_256(struct run_256 *r, const struct step_256 *step, struct form_256 form, 
 #pragma GCC unroll 16
     for (int m = 0; m < TILE_ROWS; m++) {
         __m512 part = part_row(*step->part, m, first);
-        __m512i high = sums_row(sums_256(r, 1), m);
-        if (form.two)
-            high = with_high(_mm512_add_epi32(high, sums_row(sums_256(r, 2), m)),
-                             sums_row(sums_256(r, 3), m));
-        __m512i sum = with_high(sums_row(sums_256(r, 0), m), high);
+        __m512i sum = with_high(sums_row(sums_256(r, 0), m), sums_row(sums_256(r, 1), m));
+        if (form.two) {
+            __m512i high = with_high(sums_row(sums_256(r, 2), m), sums_row(sums_256(r, 3), m));
+            sum = _mm512_add_epi32(sum, _mm512_slli_epi32(high, (unsigned)form.bits));
+        }
         part = add_scaled(part, _mm512_cvtepi32_ps(sum), step->heads->d[m], dx);
         if (form.has_min) {
             sum = form.two ? least_row(step, m)
