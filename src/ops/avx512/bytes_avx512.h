@@ -178,12 +178,32 @@ static inline float iq2_xxs_d(const uint8_t *src)
     return f16_avx2(d) * 0.125f;
 }
 
-static inline void bytes_iq2_xxs(const uint8_t *src, __m512i *w, __m512i *scale, struct unit *u)
+/* A block's bytes, the scales of each 32 values, twice, and its own. */
+struct bytes_256 {
+    __m512i w[4], scale;
+    float d;
+};
+
+static inline void bytes_iq2_xxs(const uint8_t *src, struct bytes_256 *to)
 {
     __m512i v = _mm512_loadu_si512(src + 2);
     struct iq2_xxs parts = iq2_xxs_parts(v);
-    bytes_of_parts(&parts, v, w, scale);
-    u->d[0] = iq2_xxs_d(src);
+    bytes_of_parts(&parts, v, to->w, &to->scale);
+    to->d = iq2_xxs_d(src);
+}
+
+/* Two blocks, with as many lookups as one. */
+static inline void bytes_iq2_xxs_two(const uint8_t *first, const uint8_t *second,
+                                     struct bytes_256 to[2])
+{
+    __m512i v[2] = {_mm512_loadu_si512(first + 2), _mm512_loadu_si512(second + 2)};
+    struct iq2_xxs parts[2];
+    iq2_xxs_two_parts(v, parts);
+#pragma GCC unroll 2
+    for (int k = 0; k < 2; k++)
+        bytes_of_parts(&parts[k], v[k], to[k].w, &to[k].scale);
+    to[0].d = iq2_xxs_d(first);
+    to[1].d = iq2_xxs_d(second);
 }
 
 #endif

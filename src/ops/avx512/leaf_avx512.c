@@ -66,17 +66,16 @@ static void unpack_bytes_256(const struct qrows *w, int n_rows, int64_t at, cons
     const uint8_t *src = w->data + (uint64_t)(at / 256) * block_bytes(w->type);
     __m512i r[4][TILE_ROWS], sub[TILE_ROWS];
     for (int i = 0; i < TILE_ROWS; i++) {
-        struct unit u = {.d = {0}};
-        __m512i v[4] = {0};
-        sub[i] = _mm512_setzero_si512();
+        struct bytes_256 v = {.d = 0};
         const uint8_t *row = src + (uint64_t)i * w->row_bytes;
         ask_rows_ahead(row, TILE_ROWS * w->row_bytes, sizeof(struct block_iq2_xxs));
         if (i < n_rows)
-            bytes_iq2_xxs(row, v, &sub[i], &u);
+            bytes_iq2_xxs(row, &v);
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++)
-            r[k][i] = v[k];
-        t->d[to / 256 * TILE_ROWS + i] = u.d[0];
+            r[k][i] = v.w[k];
+        sub[i] = v.scale;
+        t->d[to / 256 * TILE_ROWS + i] = v.d;
     }
     int16_t *unit = t->w + to * TILE_ROWS;
     for (int k = 0; k < 4; k++)
@@ -357,6 +356,13 @@ static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *
         parts_sum(part[i / TILE_BATCH], n - i < TILE_BATCH ? n - i : TILE_BATCH, y + i);
 }
 
+static inline __attribute__((always_inline)) float row_of(enum quant_type type, uint32_t bytes,
+                                                          const uint8_t *row, int64_t n,
+                                                          const struct act *x)
+{
+    return has_bytes(type) ? row_iq2_xxs(row, n, x) : row_256(type, bytes, row, n, x);
+}
+
 /* One loop over rows for each format, with the unpacking inlined. */
 #define ROWS_32(type, block)                                                                       \
     case type:                                                                                     \
@@ -376,8 +382,8 @@ static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *
             return;                                                                                \
         }                                                                                          \
         for (int o = 0; o < n_rows; o++)                                                           \
-            y[0][o] = row_256(type, sizeof(struct block), w->data + (uint64_t)o * w->row_bytes,    \
-                              w->n, x);                                                            \
+            y[0][o] = row_of(type, sizeof(struct block), w->data + (uint64_t)o * w->row_bytes,     \
+                             w->n, x);                                                             \
         return;
 
 void avx512_row_dot(const struct qrows *w, int n_rows, const struct act *x, int n,

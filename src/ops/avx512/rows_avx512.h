@@ -74,32 +74,6 @@ static inline __m512i dot_bytes(const __m512i *w, const int8_t *x, __m512i first
     return _mm512_add_epi32(s0, s1);
 }
 
-/* A block of 256 in registers, and its products with block b of a batch row, in 16 sums. */
-struct whole {
-    __m512i w[8], scale;
-};
-
-static inline __attribute__((always_inline)) void
-whole_load(enum quant_type type, const uint8_t *src, struct whole *v, struct unit *u)
-{
-    if (has_bytes(type))
-        bytes_iq2_xxs(src, v->w, &v->scale, u);
-    else
-        expand_256(type, src, v->w, u);
-}
-
-static inline __attribute__((always_inline)) __m512i
-whole_dot(enum quant_type type, const struct whole *v, const struct act *x, int64_t b)
-{
-    if (!has_bytes(type))
-        return dot_words(v->w, x->q + b * 256);
-    const struct act_bytes *a = act_bytes(x, b);
-    __m512i first = _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)a->bias));
-    /* at most BYTE_TIMES * 31: words, whose products are cheaper */
-    __m512i times = _mm512_mullo_epi16(_mm512_loadu_si512(a->times), v->scale);
-    return _mm512_mullo_epi32(dot_bytes(v->w, a->q, first), times);
-}
-
 /* Products of a block of Q4_K with 256 of one batch row, in 16 sums. Nibbles meet the batch row
  * first: their sums of two are words, which meet the scales in pairs. */
 static inline __m512i q4_k_products(const uint8_t *src, const int16_t *x, struct unit *u)
@@ -120,16 +94,16 @@ static inline __m512i q4_k_products(const uint8_t *src, const int16_t *x, struct
     return sum;
 }
 
-/* Products of a block with block b of one batch row, in 16 sums. */
+/* Products of a block of words with block b of one batch row, in 16 sums. */
 static inline __attribute__((always_inline)) __m512i
 block_products(enum quant_type type, const uint8_t *src, const struct act *x, int64_t b,
                struct unit *u)
 {
-    struct whole w;
+    __m512i w[8];
     if (type == QUANT_Q4_K)
         return q4_k_products(src, x->q + b * 256, u);
-    whole_load(type, src, &w, u);
-    return whole_dot(type, &w, x, b);
+    expand_256(type, src, w, u);
+    return dot_words(w, x->q + b * 256);
 }
 
 static inline __attribute__((always_inline)) float row_256(enum quant_type type, uint32_t bytes,
@@ -161,6 +135,52 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
         if (has_min)
             sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(m)),
                                   _mm256_mul_ps(_mm256_loadu_ps(dmin), dx), sum);
+    }
+    return tree8(sum);
+}
+
+/* ---- bytes with one batch row ---- */
+
+/* The block at src and the next; left: 1 if there is no next. */
+static inline __attribute__((always_inline)) void bytes_two(const uint8_t *src, int64_t left,
+                                                            struct bytes_256 two[2])
+{
+    bytes_iq2_xxs_two(src, left == 1 ? src : src + sizeof(struct block_iq2_xxs), two);
+}
+
+/* Products with block b of a batch row, in 16 sums. */
+static inline __m512i bytes_products(const struct bytes_256 *v, const struct act *x, int64_t b)
+{
+    const struct act_bytes *a = act_bytes(x, b);
+    __m512i first = _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)a->bias));
+    /* at most BYTE_TIMES * 31: words, whose products are cheaper */
+    __m512i times = _mm512_mullo_epi16(_mm512_loadu_si512(a->times), v->scale);
+    return _mm512_mullo_epi32(dot_bytes(v->w, a->q, first), times);
+}
+
+static float row_iq2_xxs(const uint8_t *row, int64_t n, const struct act *x)
+{
+    __m256 sum = _mm256_setzero_ps();
+    for (int64_t b = 0; b < n / 256; b += 8) {
+        int blocks = n / 256 - b < 8 ? (int)(n / 256 - b) : 8;
+        __m256i v[8];
+        float d[8] = {0};
+        for (int k = 0; k < 8; k++)
+            v[k] = _mm256_setzero_si256();
+        const uint8_t *src = row + b * (int64_t)sizeof(struct block_iq2_xxs);
+        for (int k = 0; k < blocks; k += 2, src += 2 * sizeof(struct block_iq2_xxs)) {
+            struct bytes_256 two[2];
+            ask_ahead(src, 2 * sizeof(struct block_iq2_xxs));
+            bytes_two(src, blocks - k, two);
+            v[k] = halves(bytes_products(&two[0], x, b + k));
+            d[k] = two[0].d;
+            if (k + 1 == blocks)
+                break;
+            v[k + 1] = halves(bytes_products(&two[1], x, b + k + 1));
+            d[k + 1] = two[1].d;
+        }
+        sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(v)),
+                              _mm256_mul_ps(_mm256_loadu_ps(d), floats(x->d + b, blocks)), sum);
     }
     return tree8(sum);
 }
@@ -200,18 +220,38 @@ struct group {
 };
 
 static inline __attribute__((always_inline)) void
+group_bytes(const uint8_t *src, const struct act *x, int64_t b, int n_x, struct group *g)
+{
+    for (int k = 0; k < g->n; k += 2, src += 2 * sizeof(struct block_iq2_xxs)) {
+        struct bytes_256 two[2];
+        ask_ahead(src, 2 * sizeof(struct block_iq2_xxs));
+        bytes_two(src, g->n - k, two);
+        g->d[k] = two[0].d;
+        for (int i = 0; i < n_x; i++)
+            g->v[i][k] = bytes_products(&two[0], &x[i], b + k);
+        if (k + 1 == g->n)
+            break;
+        g->d[k + 1] = two[1].d;
+        for (int i = 0; i < n_x; i++)
+            g->v[i][k + 1] = bytes_products(&two[1], &x[i], b + k + 1);
+    }
+}
+
+static inline __attribute__((always_inline)) void
 group_products(enum quant_type type, const uint8_t *src, const struct act *x, int64_t b, int n_x,
                struct group *g)
 {
     uint32_t bytes = block_bytes(type);
-    for (int k = 0; k < g->n; k++) {
+    if (has_bytes(type))
+        group_bytes(src, x, b, n_x, g);
+    for (int k = 0; !has_bytes(type) && k < g->n; k++) {
         struct unit u;
-        struct whole w;
+        __m512i w[8];
         ask_ahead(src + (uint64_t)k * bytes, bytes);
-        whole_load(type, src + (uint64_t)k * bytes, &w, &u);
+        expand_256(type, src + (uint64_t)k * bytes, w, &u);
         g->d[k] = u.d[0];
         for (int i = 0; i < n_x; i++)
-            g->v[i][k] = whole_dot(type, &w, &x[i], b + k);
+            g->v[i][k] = dot_words(w, x[i].q + (b + k) * 256);
         if (!type_has_min(type))
             continue;
         __m256i least = half_words(u.m);
