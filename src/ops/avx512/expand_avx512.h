@@ -158,41 +158,13 @@ static inline __attribute__((always_inline)) __m128i nibble_values(enum quant_ty
     return _mm_setr_epi8(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
 }
 
-/* 4 blocks of nibbles, `bytes` apart, through a table. */
-static inline void nibbles_x4(const uint8_t *qs, int bytes, __m128i table, __m512i *w)
+/* 16 bytes of each of 4 blocks, `bytes` apart. */
+static inline __m512i four_16(const uint8_t *qs, int bytes)
 {
-    __m512i low = _mm512_set1_epi8(15), t = _mm512_broadcast_i32x4(table);
     __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)qs));
     v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(qs + bytes)), 1);
     v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(qs + 2 * bytes)), 2);
-    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(qs + 3 * bytes)), 3);
-    __m512i a = _mm512_shuffle_epi8(t, _mm512_and_si512(v, low));
-    __m512i b = _mm512_shuffle_epi8(t, _mm512_and_si512(_mm512_srli_epi16(v, 4), low));
-    __m512i first = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), b);
-    __m512i last = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), b);
-    w[0] = _mm512_cvtepi8_epi16(_mm512_castsi512_si256(first));
-    w[1] = _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(first, 1));
-    w[2] = _mm512_cvtepi8_epi16(_mm512_castsi512_si256(last));
-    w[3] = _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(last, 1));
-}
-
-/* 8 blocks of 32 and their scales. */
-static inline __attribute__((always_inline)) __m256 expand_32_x8(enum quant_type type,
-                                                                 const uint8_t *src, __m512i *w)
-{
-    int bytes = (int)block_bytes(type);
-    if (type == QUANT_Q8_0) {
-#pragma GCC unroll 8
-        for (int k = 0; k < 8; k++)
-            w[k] = _mm512_cvtepi8_epi16(
-                _mm256_loadu_si256((const __m256i *)(src + k * bytes + 2)));
-        return scales_f16(src, bytes);
-    }
-    __m128i table = nibble_values(type);
-    int head = type == QUANT_MXFP4 ? 1 : 2;
-    nibbles_x4(src + head, bytes, table, w);
-    nibbles_x4(src + head + 4 * bytes, bytes, table, w + 4);
-    return type == QUANT_MXFP4 ? scales_mxfp4(src) : scales_f16(src, bytes);
+    return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(qs + 3 * bytes)), 3);
 }
 
 /* The values of 16 nibbles as words, twice: five bits of a word choose. */
@@ -231,22 +203,20 @@ expand_32_pairs(enum quant_type type, const uint8_t *src, __m512i *w)
     return type == QUANT_MXFP4 ? scales_mxfp4(src) : scales_f16(src, bytes);
 }
 
-/* A block of 256, or up to 8 of 32: the scales are in u->d. */
+/* A block of 256, or the last of 32, less than 8: the scales are in u->d. */
 static inline __attribute__((always_inline)) void
 expand(enum quant_type type, const uint8_t *src, int blocks, __m512i *w, struct unit *u)
 {
     uint32_t bytes = block_bytes(type);
     if (act_block(type) == 256) {
         expand_256(type, src, w, u);
-    } else if (blocks == 8) {
-        _mm256_storeu_ps(u->d, expand_32_x8(type, src, w));
-    } else {
-        for (int k = 0; k < blocks; k++)
-            w[k] = expand_32(type, src + (uint32_t)k * bytes, &u->d[k]);
-        for (int k = blocks; k < 8; k++) {
-            w[k] = _mm512_setzero_si512();
-            u->d[k] = 0;
-        }
+        return;
+    }
+    for (int k = 0; k < blocks; k++)
+        w[k] = expand_32(type, src + (uint32_t)k * bytes, &u->d[k]);
+    for (int k = blocks; k < 8; k++) {
+        w[k] = _mm512_setzero_si512();
+        u->d[k] = 0;
     }
 }
 

@@ -4,6 +4,7 @@
 #include "ops/avx2/leaf_avx2.h"
 #include "ops/avx2/elem_avx2.h"
 #include "ops/avx512/bytes_avx512.h"
+#include "ops/avx512/columns_avx512.h"
 #include "ops/avx512/leaf_avx512.h"
 #include "ops/avx512/rows_avx512.h"
 #include "ops/avx512/transpose_avx512.h"
@@ -83,13 +84,14 @@ static void unpack_bytes_256(const struct qrows *w, int n_rows, int64_t at, cons
     transpose16(sub, unit + TILE_SCALES / 2);
 }
 
-/* Up to 256 values of all rows, from the value `at` on, to the value `to` of the tile. */
+/* A block of 256 of all rows, or their last of 32, less than 8, of which the value `at` is the
+ * first, to the value `to` of the tile. */
 static inline __attribute__((always_inline)) void
 unpack_256(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
            const struct tile *t, int64_t to)
 {
     int block = act_block(type);
-    int blocks = block == 256 ? 1 : t->n - to < 256 ? (int)(t->n - to) / 32 : 8;
+    int blocks = block == 256 ? 1 : (int)(t->n - to) / 32;
     int words = blocks * block / 32;
     const uint8_t *src = w->data + (uint64_t)(at / block) * block_bytes(type);
     __m512i r[8][TILE_ROWS], least[TILE_ROWS];
@@ -126,6 +128,8 @@ unpack_256(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
         for (int64_t to = 0; to < t->n; to += 256)                                                 \
             if (has_bytes(type))                                                                   \
                 unpack_bytes_256(w, n_rows, from + to, t, to);                                     \
+            else if (has_columns(type) && t->n - to >= 256)                                        \
+                unpack_columns(type, w, n_rows, from + to, t, to);                                 \
             else                                                                                   \
                 unpack_256(type, w, n_rows, from + to, t, to);                                     \
         return;

@@ -191,7 +191,7 @@ struct leaves {
                     float (*y)[TILE_ROWS]);
     /* Up to this many batch rows row_dot is faster than a tile. */
     int direct;
-    /* The first n_rows (<= TILE_ROWS) rows; the others become zeros. */
+    /* The first n_rows (<= TILE_ROWS) rows; the others become zeros, or get scales of zero. */
     void (*tile_unpack)(const struct qrows *w, int n_rows, const struct tile *t);
     /* y[i][r] = row r of the tile . x[i] for n <= TILE_BATCH. */
     void (*tile_dot)(const struct tile *t, const struct act *x, int n, float (*y)[TILE_ROWS]);
