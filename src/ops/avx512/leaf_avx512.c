@@ -374,10 +374,8 @@ static inline __attribute__((always_inline)) float row_of(enum quant_type type, 
             rows_32(type, w, n_rows, x, 1, y);                                                     \
         else if (n == 2)                                                                           \
             rows_32(type, w, n_rows, x, 2, y);                                                     \
-        else if (n == 3)                                                                           \
-            rows_32(type, w, n_rows, x, 3, y);                                                     \
         else                                                                                       \
-            rows_32(type, w, n_rows, x, 4, y);                                                     \
+            rows_32(type, w, n_rows, x, 3, y);                                                     \
         return;
 #define ROWS_256(type, block)                                                                      \
     case type:                                                                                     \
@@ -393,7 +391,7 @@ static inline __attribute__((always_inline)) float row_of(enum quant_type type, 
 void avx512_row_dot(const struct qrows *w, int n_rows, const struct act *x, int n,
                            float (*y)[TILE_ROWS])
 {
-    if (n > DIRECT_ROWS) {
+    if (n > direct_rows(w->type)) {
         tiles_in_cache(w, n_rows, x, n, y);
         return;
     }
