@@ -1,27 +1,10 @@
 /* The leaves with AVX2, FMA and F16C. */
 #include "ops/avx2/leaf_avx2.h"
 #include "ops/avx2/elem_avx2.h"
+#include "ops/avx2/sums_avx2.h"
 #include "ops/avx2/unpack_avx2.h"
 
-
 /* ---- quantised rows, one at a time ---- */
-
-/* Eight registers of eight sums to one register of the eight totals. */
-static inline __m256i sum8(const __m256i *v)
-{
-    __m256i a = _mm256_hadd_epi32(v[0], v[1]), b = _mm256_hadd_epi32(v[2], v[3]);
-    __m256i c = _mm256_hadd_epi32(v[4], v[5]), d = _mm256_hadd_epi32(v[6], v[7]);
-    __m256i e = _mm256_hadd_epi32(a, b), f = _mm256_hadd_epi32(c, d);
-    return _mm256_add_epi32(_mm256_permute2x128_si256(e, f, 0x20),
-                            _mm256_permute2x128_si256(e, f, 0x31));
-}
-
-static inline float tree8(__m256 s)
-{
-    __m128 a = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
-    a = _mm_add_ps(a, _mm_movehl_ps(a, a));
-    return _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)));
-}
 
 static inline __m256i words(const int16_t *p)
 {
