@@ -116,19 +116,6 @@ static inline void planes_q2_k(const uint8_t *src, int i, struct chunk *c)
     put_head(QUANT_Q2_K, &u, i, c);
 }
 
-/* The 8 scales of a block, then its 8 minima: those of the upper four have their low bits in the
- * last four bytes, their high ones above the first six of the lower four. */
-static inline __m128i q4_k_scales(const uint8_t *src)
-{
-    const __m128i low = _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f);
-    const __m128i high = _mm_setr_epi32(0, 0x30303030, 0, 0x30303030);
-    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)src);
-    __m128i a = _mm_srlv_epi32(_mm_shuffle_epi32(v, _MM_SHUFFLE(3, 2, 3, 1)),
-                               _mm_setr_epi32(0, 0, 0, 4));
-    __m128i b = _mm_srli_epi32(_mm_shuffle_epi32(v, _MM_SHUFFLE(2, 2, 1, 1)), 2);
-    return _mm_or_si128(_mm_and_si128(a, low), _mm_and_si128(b, high));
-}
-
 /* The dwords at p and after it, each in half of a register. */
 static inline __m512i two_dwords(const int32_t *p)
 {
@@ -146,7 +133,7 @@ static inline void planes_q4_k(const uint8_t *src, int i, struct chunk *c)
         (int)0x80008000, (int)0x80018001, (int)0x80028002, (int)0x80038003, (int)0x80048004,
         (int)0x80058005, (int)0x80068006, (int)0x80078007);
     _Alignas(32) int32_t lower[8], upper[8];
-    __m128i scales = q4_k_scales(src);
+    __m128i scales = avx2_six_bits(src);
     __m256i s = _mm256_broadcastsi128_si256(scales);
     s = _mm256_shuffle_epi8(s, twice);
     _mm256_store_si256((__m256i *)lower, _mm256_and_si256(s, _mm256_set1_epi16(7)));

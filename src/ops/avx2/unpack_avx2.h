@@ -149,17 +149,17 @@ static inline void avx2_q2_k(const uint8_t *src, struct unit *u)
     }
 }
 
-/* Scales in the low 8 bytes, minima in the high 8: section 2.5's packing of twelve bytes. */
-static inline __m128i avx2_six_bits(const uint8_t *sc)
+/* The 8 scales of a block of Q4_K or Q5_K, then its 8 minima: those of the upper four have their
+ * low bits in the last four bytes, their high ones above the first six of the lower four. */
+static inline __m128i avx2_six_bits(const uint8_t *src)
 {
-    uint32_t a, b, c;
-    memcpy(&a, sc, 4);
-    memcpy(&b, sc + 4, 4);
-    memcpy(&c, sc + 8, 4);
-    uint32_t s0 = a & 0x3f3f3f3f, m0 = b & 0x3f3f3f3f;
-    uint32_t s1 = (c & 0x0f0f0f0f) | (a >> 6 & 0x03030303) << 4;
-    uint32_t m1 = (c >> 4 & 0x0f0f0f0f) | (b >> 6 & 0x03030303) << 4;
-    return _mm_setr_epi32((int)s0, (int)s1, (int)m0, (int)m1);
+    const __m128i low = _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f);
+    const __m128i high = _mm_setr_epi32(0, 0x30303030, 0, 0x30303030);
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)src);
+    __m128i a = _mm_srlv_epi32(_mm_shuffle_epi32(v, _MM_SHUFFLE(3, 2, 3, 1)),
+                               _mm_setr_epi32(0, 0, 0, 4));
+    __m128i b = _mm_srli_epi32(_mm_shuffle_epi32(v, _MM_SHUFFLE(2, 2, 1, 1)), 2);
+    return _mm_or_si128(_mm_and_si128(a, low), _mm_and_si128(b, high));
 }
 
 static inline __m256i avx2_q45_head(const uint8_t *src, struct unit *u)
@@ -169,7 +169,7 @@ static inline __m256i avx2_q45_head(const uint8_t *src, struct unit *u)
     memcpy(&dmin, src + 2, 2);
     u->d[0] = f16_avx2(d);
     u->dmin = -f16_avx2(dmin);
-    __m128i packed = avx2_six_bits(src + 4), mins = _mm_unpackhi_epi8(packed, packed);
+    __m128i packed = avx2_six_bits(src), mins = _mm_unpackhi_epi8(packed, packed);
     put16(u->m, _mm256_cvtepu8_epi16(mins));
     return _mm256_broadcastsi128_si256(packed);
 }
