@@ -63,8 +63,7 @@ static inline __attribute__((always_inline)) float row_32(enum quant_type type, 
                 continue;
             v[k] = dot_32(u.w + 32 * k, x->q + (b + k) * 32);
         }
-        __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(u.d), floats(x->d + b, blocks));
-        sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(v)), scale, sum);
+        sum = add_eight(sum, v, u.d, floats(x->d + b, blocks));
     }
     return tree8(sum);
 }
@@ -92,11 +91,9 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
             }
         }
         __m256 dx = floats(x->d + b, blocks);
-        sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(v)),
-                              _mm256_mul_ps(_mm256_loadu_ps(d), dx), sum);
+        sum = add_eight(sum, v, d, dx);
         if (has_min)
-            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(m)),
-                                  _mm256_mul_ps(_mm256_loadu_ps(dmin), dx), sum);
+            sum = add_eight(sum, m, dmin, dx);
     }
     return tree8(sum);
 }

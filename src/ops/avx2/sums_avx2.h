@@ -22,4 +22,11 @@ static inline float tree8(__m256 s)
     return _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)));
 }
 
+/* sum + the totals of eight blocks, each times its two scales. */
+static inline __m256 add_eight(__m256 sum, const __m256i *v, const float *dw, __m256 dx)
+{
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(v)), _mm256_mul_ps(_mm256_loadu_ps(dw), dx),
+                           sum);
+}
+
 #endif

@@ -62,41 +62,53 @@ static inline void columns_of_nibbles(const struct columns *c, __m512i table, in
     }
 }
 
+/* 2 blocks of Q8_0. */
+static inline void columns_of_bytes(const struct columns *c, int16_t *to)
+{
+#pragma GCC unroll 4
+    for (int k = 0; k < 16; k++)
+        put_bytes_of(column(c, k), value_at(to, 4 * k));
+}
+
+static inline __m256i half_of_64(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
 /* 8 blocks of a row: its scales to the column i of d, its bytes to r[.][i]. */
 static inline __attribute__((always_inline)) void
 load_32(enum quant_type type, const uint8_t *row, int i, float *d, __m512i (*r)[TILE_ROWS])
 {
     int bytes = (int)block_bytes(type), head = type == QUANT_MXFP4 ? 1 : 2;
+    const uint8_t *q = row + head;
     float scale[8];
     _mm256_storeu_ps(scale, type == QUANT_MXFP4 ? scales_mxfp4(row) : scales_f16(row, bytes));
     for (int k = 0; k < 8; k++)
         d[k * TILE_ROWS + i] = scale[k];
-#pragma GCC unroll 4
-    for (int k = 0; type == QUANT_Q8_0 && k < 4; k++) {
-        const __m256i *q = (const __m256i *)(const void *)(row + head + 2 * k * bytes);
-        const __m256i *next = (const __m256i *)(const void *)(row + head + (2 * k + 1) * bytes);
-        r[k][i] = in_columns(_mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(q)),
-                                                _mm256_loadu_si256(next), 1), 0);
+    if (type != QUANT_Q8_0) {
+        r[0][i] = in_columns(four_16(q, bytes), 0);
+        r[1][i] = in_columns(four_16(q + 4 * bytes, bytes), 0);
+        return;
     }
-#pragma GCC unroll 2
-    for (int k = 0; type != QUANT_Q8_0 && k < 2; k++)
-        r[k][i] = in_columns(four_16(row + head + 4 * k * bytes, bytes), 0);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++, q += 2 * bytes)
+        r[k][i] = in_columns(_mm512_inserti64x4(_mm512_castsi256_si512(half_of_64(q)),
+                                                half_of_64(q + bytes), 1), 0);
 }
 
 static inline __attribute__((always_inline)) void
 put_32(enum quant_type type, const __m512i (*r)[TILE_ROWS], int16_t *to)
 {
-    struct columns c;
     const __m512i table = _mm512_broadcast_i32x4(nibble_values(type));
-    for (int j = 0; type != QUANT_Q8_0 && j < 2; j++) {
+    int parts = type == QUANT_Q8_0 ? 4 : 2;
+    struct columns c;
+    for (int j = 0; j < parts; j++) {
+        int16_t *at = value_at(to, 256 / parts * j);
         transpose16(r[j], c.of[0]);
-        columns_of_nibbles(&c, table, value_at(to, 128 * j));
-    }
-    for (int j = 0; type == QUANT_Q8_0 && j < 4; j++) {
-        transpose16(r[j], c.of[0]);
-#pragma GCC unroll 4
-        for (int k = 0; k < 16; k++)
-            put_bytes_of(column(&c, k), value_at(to, 64 * j + 4 * k));
+        if (type == QUANT_Q8_0)
+            columns_of_bytes(&c, at);
+        else
+            columns_of_nibbles(&c, table, at);
     }
 }
 
@@ -180,7 +192,7 @@ static inline void put_q2_k(const __m512i (*r)[TILE_ROWS], const struct tile *t,
         put_least(two_bytes(least, 2, 3), t, to, 2 * k + 1);
     }
 #pragma GCC unroll 4
-    for (int g = 0; g < 4; g++) { /* of 16 bytes: groups of values 2 * j apart */
+    for (int g = 0; g < 4; g++) { /* of 16 bytes, which have bits of four groups of values */
         __m512i s[4];
         for (int j = 0; j < 4; j++) {
             int group = g / 2 * 8 + 2 * j + g % 2;
@@ -209,32 +221,43 @@ static inline __attribute__((always_inline)) bool has_columns(enum quant_type ty
     return act_block(type) == 32 || type == QUANT_Q4_K || type == QUANT_Q2_K;
 }
 
+/* A block of a row to r[.][i], columns of scales as they are. */
+static inline void load_q4_k(const uint8_t *row, int i, __m512i (*r)[TILE_ROWS])
+{
+    r[0][i] = in_columns(_mm512_loadu_si512(row), 4);
+    r[1][i] = in_columns(_mm512_loadu_si512(row + 64), 0);
+    r[2][i] = in_columns(_mm512_loadu_si512(row + 80), 0); /* the last four are new */
+}
+
+static inline void load_q2_k(const uint8_t *row, int i, __m512i (*r)[TILE_ROWS])
+{
+    __m512i last = _mm512_loadu_si512(row + 20);
+    r[0][i] = in_columns(_mm512_loadu_si512(row), 4);
+    r[1][i] = _mm512_mask_mov_epi32(in_columns(last, 0), 0x8000, last);
+}
+
 /* 256 values of all rows, from the value `at` on, to the value `to` of the tile. Rows that do not
  * exist are zeros, or have scales of zero. */
 static inline __attribute__((always_inline)) void
 unpack_columns(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
                const struct tile *t, int64_t to)
 {
-    int block = act_block(type);
-    const uint8_t *src = w->data + (uint64_t)(at / block) * block_bytes(type);
+    int block = act_block(type), blocks = 256 / block;
+    float *d = t->d + to / block * TILE_ROWS;
+    const uint8_t *row = w->data + (uint64_t)(at / block) * block_bytes(type);
     __m512i r[4][TILE_ROWS];
-    memset(r, 0, n_rows < TILE_ROWS ? sizeof(r) : 0);
-    memset(t->d + to / block * TILE_ROWS, 0,
-           n_rows < TILE_ROWS ? (size_t)(256 / block) * TILE_ROWS * sizeof(float) : 0);
-    for (int i = 0; i < n_rows; i++) {
-        const uint8_t *row = src + (uint64_t)i * w->row_bytes;
-        ask_rows_ahead(row, TILE_ROWS * w->row_bytes, (uint32_t)(256 / block) * block_bytes(type));
-        if (type == QUANT_Q4_K) {
-            r[0][i] = in_columns(_mm512_loadu_si512(row), 4);
-            r[1][i] = in_columns(_mm512_loadu_si512(row + 64), 0);
-            r[2][i] = in_columns(_mm512_loadu_si512(row + 80), 0);
-        } else if (type == QUANT_Q2_K) {
-            r[0][i] = in_columns(_mm512_loadu_si512(row), 4);
-            r[1][i] = _mm512_loadu_si512(row + 20);
-            r[1][i] = _mm512_mask_mov_epi32(in_columns(r[1][i], 0), 0x8000, r[1][i]);
-        } else {
-            load_32(type, row, i, t->d + to / 32 * TILE_ROWS, r);
-        }
+    if (n_rows < TILE_ROWS) {
+        memset(r, 0, sizeof(r));
+        memset(d, 0, (size_t)blocks * TILE_ROWS * sizeof(*d));
+    }
+    for (int i = 0; i < n_rows; i++, row += w->row_bytes) {
+        ask_rows_ahead(row, TILE_ROWS * w->row_bytes, (uint32_t)blocks * block_bytes(type));
+        if (type == QUANT_Q4_K)
+            load_q4_k(row, i, r);
+        else if (type == QUANT_Q2_K)
+            load_q2_k(row, i, r);
+        else
+            load_32(type, row, i, d, r);
     }
     if (type == QUANT_Q4_K)
         put_q4_k(r, t, to);

@@ -115,11 +115,9 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
             }
         }
         __m256 dx = floats(x->d + b, blocks);
-        sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(v)),
-                              _mm256_mul_ps(_mm256_loadu_ps(d), dx), sum);
+        sum = add_eight(sum, v, d, dx);
         if (has_min)
-            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(m)),
-                                  _mm256_mul_ps(_mm256_loadu_ps(dmin), dx), sum);
+            sum = add_eight(sum, m, dmin, dx);
     }
     return tree8(sum);
 }
@@ -164,8 +162,7 @@ static float row_iq2_xxs(const uint8_t *row, int64_t n, const struct act *x)
             v[k + 1] = halves(bytes_products(&two[1], x, b + k + 1));
             d[k + 1] = two[1].d;
         }
-        sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(v)),
-                              _mm256_mul_ps(_mm256_loadu_ps(d), floats(x->d + b, blocks)), sum);
+        sum = add_eight(sum, v, d, floats(x->d + b, blocks));
     }
     return tree8(sum);
 }
@@ -351,8 +348,7 @@ last_blocks(const struct qrows *row, int64_t at, int blocks, const struct act *x
             products[k] = k < blocks ? halves(_mm512_dpwssd_epi32(_mm512_setzero_si512(), w[k],
                                                                   words(x[i].q + at + 32 * k)))
                                      : _mm256_setzero_si256();
-        __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(u.d), floats(x[i].d + at / 32, blocks));
-        sum[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(products)), scale, sum[i]);
+        sum[i] = add_eight(sum[i], products, u.d, floats(x[i].d + at / 32, blocks));
     }
 }
 
