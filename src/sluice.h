@@ -62,7 +62,7 @@ struct sluice_options {
     const char *backend;     /* "auto" (default), "cpu", "ref" */
     const char *isa;         /* pins the cpu backend's instruction set, for tests */
     enum sluice_kv kv;
-    int threads;             /* 0: one per core */
+    int threads;             /* 0: one per core, or what a container's quota gives */
     enum sluice_pin pin;
     int64_t context;         /* most tokens of one conversation; 0: 32768 or the model's, if less */
     int max_requests;        /* that run at once; 0: 64. More wait in the queue */

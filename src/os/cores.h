@@ -1,8 +1,7 @@
 /* os/cores.h - the CPUs that this process may use, by core. Any thread.
  *
- * CPUs that share a core share its units: two threads on them decode no faster than one, since
- * memory is the bound, and tiles (AMX) do not overlap any more while the core's other CPU is busy:
- * a product takes 18 ns instead of 7, a load 15 instead of 4. */
+ * CPUs that share a core share its units: tiles (AMX) do not overlap any more while the core's
+ * other CPU is busy, a product then takes 18 ns instead of 7, a load 15 instead of 4. */
 #ifndef SLUICE_OS_CORES_H
 #define SLUICE_OS_CORES_H
 
