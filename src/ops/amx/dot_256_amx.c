@@ -23,7 +23,7 @@ void amx_pack_256(const struct act *x, int n_rows, const struct panel_form *form
             memset(v, 0, sizeof(v));
             for (int i = 0; i < n_rows; i++)
                 words_256(&x[i], b, k, form->kind, v[i]);
-            put_planes(v, &to->low[k][0][0][0], &to->high[k][0][0][0]);
+            put_planes(v, panel_bits(form->kind), &to->low[k][0][0][0], &to->high[k][0][0][0]);
         }
         for (int i = 0; i < PANEL_ROWS; i++) {
             pack_sums(i < n_rows ? x[i].sum16 + b * 16 : none, i, &tail[b]);
@@ -70,24 +70,29 @@ static void add_parts(const struct parts *part, float (*to)[PANEL_ROWS])
     }
 }
 
-/* A tile of weight rows with the n batch rows of up to PANELS_256 panels. */
-static void dot_tile_256(const struct qrows *w, int n_rows, const struct panel_view *x, float *y,
-                         int64_t stride)
+/* Up to TILES_256 tiles of weight rows with the n batch rows of up to PANELS_256 panels. */
+static void dot_tiles_256(const struct qrows *w, int n_rows, const struct panel_view *x, float *y,
+                          int64_t stride)
 {
-    _Alignas(PAGE) struct parts part[PANELS_256];
+    _Alignas(PAGE) struct parts part[TILES_256][PANELS_256];
     struct products_256 p = {.w = w, .n_rows = n_rows, .panels = x->at, .stride = x->stride,
                              .part = part,
                              .n_panels = (x->n + PANEL_ROWS - 1) / PANEL_ROWS};
-    for (int k = 0; k < p.n_panels; k++)
-        for (int b = (int)(w->n / 256); b < 8; b++) /* to which nothing is added */
-            memset(part[k].of[b], 0, sizeof(part[k].of[b]));
+    for (int t = 0; t < tiles_of(&p); t++)
+        for (int k = 0; k < p.n_panels; k++)
+            for (int b = (int)(w->n / 256); b < 8; b++) /* to which nothing is added */
+                memset(part[t][k].of[b], 0, sizeof(part[t][k].of[b]));
     products(&p);
     for (int k = 0; k < p.n_panels; k++) {
-        _Alignas(64) float sum[TILE_ROWS][PANEL_ROWS];
         int left = x->n - k * PANEL_ROWS;
-        add_parts(&part[k], sum);
-        put_tile(sum, left < PANEL_ROWS ? left : PANEL_ROWS, n_rows, 1.0f,
-                 y + (int64_t)k * PANEL_ROWS * stride, stride);
+        for (int t = 0; t < tiles_of(&p); t++) {
+            _Alignas(64) float sum[TILE_ROWS][PANEL_ROWS];
+            int rows = n_rows - t * TILE_ROWS;
+            add_parts(&part[t][k], sum);
+            put_tile(sum, left < PANEL_ROWS ? left : PANEL_ROWS,
+                     rows < TILE_ROWS ? rows : TILE_ROWS, 1.0f,
+                     y + (int64_t)k * PANEL_ROWS * stride + t * TILE_ROWS, stride);
+        }
     }
 }
 
@@ -95,16 +100,17 @@ static void dot_tile_256(const struct qrows *w, int n_rows, const struct panel_v
 void amx_dot_256(const struct panel_dot *d, const struct panel_view *x, float *y,
                  int64_t stride)
 {
+    const int most = TILES_256 * TILE_ROWS;
     tile_full_shapes();
     for (int i = 0; i < x->n; i += PANELS_256 * PANEL_ROWS) {
         struct panel_view some = *x;
         some.at += (size_t)(i / PANEL_ROWS) * x->stride;
         some.n = x->n - i < PANELS_256 * PANEL_ROWS ? x->n - i : PANELS_256 * PANEL_ROWS;
-        for (int r = 0; r < d->n_rows; r += TILE_ROWS) {
+        for (int r = 0; r < d->n_rows; r += most) {
             struct qrows w = d->w;
             w.data += (uint64_t)r * w.row_bytes;
-            dot_tile_256(&w, d->n_rows - r < TILE_ROWS ? d->n_rows - r : TILE_ROWS, &some,
-                         y + i * stride + r, stride);
+            dot_tiles_256(&w, d->n_rows - r < most ? d->n_rows - r : most, &some,
+                          y + i * stride + r, stride);
         }
     }
     tile_release();

@@ -25,17 +25,26 @@ static inline struct tail_256 *tails_256(const uint8_t *panel, int64_t n)
     return (struct tail_256 *)(void *)(uintptr_t)end;
 }
 
+/* Of the batch's high plane: value = (high << bits) + low. */
+static inline __attribute__((always_inline)) int panel_bits(enum act_kind kind)
+{
+    return kind == ACT_256 ? 3 : 7; /* +-1016 and +-2032 */
+}
+
 /* 64 values of each row as words, [2] of 32, to 16 rows of the two planes of a panel. */
-static inline void put_planes(const __m512i (*v)[2], int8_t *low, int8_t *high)
+static inline void put_planes(const __m512i (*v)[2], int bits, int8_t *low, int8_t *high)
 {
     __m512i a[PANEL_ROWS], b[PANEL_ROWS];
     for (int i = 0; i < PANEL_ROWS; i++) {
-        __m512i h0 = words_high(v[i][0]), h1 = words_high(v[i][1]);
-        __m256i l0 = _mm512_cvtepi16_epi8(words_low(v[i][0], h0));
-        __m256i l1 = _mm512_cvtepi16_epi8(words_low(v[i][1], h1));
-        a[i] = _mm512_inserti64x4(_mm512_castsi256_si512(l0), l1, 1);
-        b[i] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(h0)),
-                                  _mm512_cvtepi16_epi8(h1), 1);
+        __m256i l[2], h[2];
+        for (int k = 0; k < 2; k++) {
+            __m512i upper = _mm512_srai_epi16(v[i][k], (unsigned)bits);
+            __m512i lower = _mm512_sub_epi16(v[i][k], _mm512_slli_epi16(upper, (unsigned)bits));
+            h[k] = _mm512_cvtepi16_epi8(upper);
+            l[k] = _mm512_cvtepi16_epi8(lower);
+        }
+        a[i] = _mm512_inserti64x4(_mm512_castsi256_si512(l[0]), l[1], 1);
+        b[i] = _mm512_inserti64x4(_mm512_castsi256_si512(h[0]), h[1], 1);
     }
     transpose16(a, (int16_t *)(void *)low);
     transpose16(b, (int16_t *)(void *)high);

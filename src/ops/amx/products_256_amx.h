@@ -8,6 +8,9 @@
  * quarters of a page than what is loaded soon after it. What is in use at a time fits into the
  * first-level cache.
  *
+ * A block of the panels meets several tiles of weight rows, one after the other, so that it comes
+ * from the second-level cache once for all of them.
+ *
  * In a step: the store of the step before, then the products of one quarter of the block after
  * another, with a part of the next block unpacked after each, and after three of them the addition
  * of the step before. */
@@ -27,14 +30,23 @@ struct parts {
     part_sums unused[2];           /* neighbours have other quarters of a page */
 };
 
+/* Tiles of weight rows that meet a block of panels while it is in the first-level cache, as
+ * measured: eight gain a little where weights are near, and lose where they come from memory. */
+#define TILES_256 4
+
 /* Weight rows, the panels that they meet, and partial sums of both. */
 struct products_256 {
     const struct qrows *w;
     int n_rows, n_panels;
     const uint8_t *panels;
     size_t stride;
-    struct parts *part;            /* [n_panels] */
+    struct parts (*part)[PANELS_256]; /* [tiles] */
 };
+
+static inline int tiles_of(const struct products_256 *p)
+{
+    return (p->n_rows + TILE_ROWS - 1) / TILE_ROWS;
+}
 
 static inline const uint8_t *panel_of(const struct products_256 *p, int k)
 {
@@ -57,33 +69,40 @@ static inline __attribute__((always_inline)) __m512 part_row(float (*part)[PANEL
 /* Memory is asked into the first-level cache so many rows before it is unpacked. */
 #define ROWS_NEAR 4
 
-/* Asks for the same block of the next tile, whose memory follows; and for the rows that are
- * unpacked soon after [first, last), where lookups leave time for it. */
-static inline __attribute__((always_inline)) void
-ask_rows(enum quant_type type, const struct qrows *w, int first, int last, int64_t at)
+/* What is asked for while rows are unpacked: the same block `ahead` bytes away; and where lookups
+ * leave time for it, the rows that are unpacked soon after. Those from TILE_ROWS on belong to the
+ * next chunk, and are `wrap` bytes from where they would follow. */
+struct ask {
+    uint64_t ahead;
+    int64_t wrap;
+};
+
+static inline __attribute__((always_inline)) void ask_row(enum quant_type type, const uint8_t *row,
+                                                          uint64_t row_bytes, int i, struct ask ask)
 {
     uint32_t bytes = block_bytes(type);
-    const uint8_t *src = w->data + (uint64_t)(at / 256) * bytes;
-    for (int i = first; i < last; i++) {
-        int near = i + ROWS_NEAR;
-        const uint8_t *soon = src + (uint64_t)(near % TILE_ROWS) * w->row_bytes +
-                              (uint64_t)(near / TILE_ROWS) * bytes;
-        for (uint32_t k = 0; type == QUANT_IQ2_XXS && k < bytes; k += 64)
-            _mm_prefetch((const char *)soon + k, _MM_HINT_T0);
-        ask_rows_ahead(src + (uint64_t)i * w->row_bytes, TILE_ROWS * w->row_bytes, bytes);
-    }
+    const uint8_t *soon = row + ROWS_NEAR * row_bytes + (i + ROWS_NEAR < TILE_ROWS ? 0 : ask.wrap);
+    for (uint32_t k = 0; type == QUANT_IQ2_XXS && k < bytes; k += 64)
+        _mm_prefetch((const char *)soon + k, _MM_HINT_T0);
+    ask_rows_ahead(row, ask.ahead, bytes);
 }
 
 /* How a format's sums add up. */
 struct form_256 {
     bool two, has_min;
-    int bits;                      /* of the weights' high plane */
+    int bits, x_bits;              /* of the high planes of weights and of the batch */
 };
 
 static inline __attribute__((always_inline)) struct form_256 form_of(enum quant_type type)
 {
     return (struct form_256){.two = planes_two(type), .has_min = type_has_min(type),
-                             .bits = planes_bits(type)};
+                             .bits = planes_bits(type), .x_bits = panel_bits(act_kind(type))};
+}
+
+/* Whether products of low with high and of high with low planes have one sum. */
+static inline __attribute__((always_inline)) bool crossed(struct form_256 form)
+{
+    return form.two && form.bits == form.x_bits;
 }
 
 typedef int32_t sums[TILE_ROWS][PANEL_ROWS];
@@ -98,14 +117,30 @@ struct run_256 {
     struct heads heads[4];         /* of the chunks in turn */
     /* the rows of the next chunk that follow a quarter of a step end here */
     int row_at[4 * PANELS_256 + 1];
+    int tiles;
     const struct products_256 *p;
 };
 
-/* The chunk to which value `at` goes. */
-static inline struct chunk *chunk_at(struct run_256 *r, int64_t at)
+/* A chunk: a block of 256 of a tile of weight rows. */
+struct spot_256 {
+    int number, tile;
+    int64_t block;
+};
+
+static inline struct spot_256 next_spot(const struct run_256 *r, struct spot_256 at)
 {
-    struct chunk *c = &r->chunk[at / 256 % 2];
-    c->heads = &r->heads[at / 256 % 4];
+    at.number++;
+    if (++at.tile == r->tiles) {
+        at.tile = 0;
+        at.block++;
+    }
+    return at;
+}
+
+static inline struct chunk *chunk_at(struct run_256 *r, struct spot_256 at)
+{
+    struct chunk *c = &r->chunk[at.number % 2];
+    c->heads = &r->heads[at.number % 4];
     return c;
 }
 
@@ -118,8 +153,9 @@ struct step_256 {
     bool first;
 };
 
-/* The sums of a step, of two planes: low weights with low and high bytes of the batch, then high
- * weights with both; of one plane: the first two, then minima with low and high bytes. */
+/* The sums of a step. Low weights with the low plane of the batch, then with the high one. Of two
+ * planes: high weights with the high plane; with the low one, where those are not part of the
+ * second. Of one plane: minima with low and high bytes. */
 static inline sums *sums_256(struct run_256 *r, int i)
 {
     return &r->sums[i / 2].s[i % 2];
@@ -130,10 +166,21 @@ static inline __m512i sums_row(const sums *s, int m)
     return _mm512_load_si512((*s)[m]);
 }
 
-/* 128 * high + low */
-static inline __m512i with_high(__m512i low, __m512i high)
+static inline __m512i add_shifted(__m512i sum, const sums *s, int m, int bits)
 {
-    return _mm512_add_epi32(low, _mm512_slli_epi32(high, 7));
+    return _mm512_add_epi32(sum, _mm512_slli_epi32(sums_row(s, m), (unsigned)bits));
+}
+
+/* Of the products of a weight row with a panel. */
+static inline __attribute__((always_inline)) __m512i product_row(struct run_256 *r, int m,
+                                                                 struct form_256 form)
+{
+    __m512i sum = add_shifted(sums_row(sums_256(r, 0), m), sums_256(r, 1), m, form.x_bits);
+    if (form.two)
+        sum = add_shifted(sum, sums_256(r, 2), m, form.bits + form.x_bits);
+    if (form.two && !crossed(form))
+        sum = add_shifted(sum, sums_256(r, 3), m, form.bits);
+    return sum;
 }
 
 /* Minima of a weight row, of 32 values each, with the sums of those of the batch. */
@@ -157,15 +204,11 @@ add_n_256(struct run_256 *r, const struct step_256 *step, struct form_256 form, 
 #pragma GCC unroll 16
     for (int m = 0; m < TILE_ROWS; m++) {
         __m512 part = part_row(*step->part, m, first);
-        __m512i sum = with_high(sums_row(sums_256(r, 0), m), sums_row(sums_256(r, 1), m));
-        if (form.two) {
-            __m512i high = with_high(sums_row(sums_256(r, 2), m), sums_row(sums_256(r, 3), m));
-            sum = _mm512_add_epi32(sum, _mm512_slli_epi32(high, (unsigned)form.bits));
-        }
+        __m512i sum = product_row(r, m, form);
         part = add_scaled(part, _mm512_cvtepi32_ps(sum), step->heads->d[m], dx);
         if (form.has_min) {
             sum = form.two ? least_row(step, m)
-                           : with_high(sums_row(sums_256(r, 2), m), sums_row(sums_256(r, 3), m));
+                           : add_shifted(sums_row(sums_256(r, 2), m), sums_256(r, 3), m, 7);
             part = add_scaled(part, _mm512_cvtepi32_ps(sum), step->heads->dmin[m], dx);
         }
         _mm512_store_ps((*step->part)[m], part);
@@ -195,10 +238,12 @@ static inline __attribute__((always_inline)) void dot_quarter(struct form_256 fo
 {
     tile_dot(0, 4, 6);
     tile_dot(1, 4, 7);
-    if (form.two) {
-        tile_dot(2, 5, 6);
-        tile_dot(3, 5, 7);
-    }
+    if (form.two)
+        tile_dot(2, 5, 7);
+    if (crossed(form))
+        tile_dot(1, 5, 6);
+    else if (form.two)
+        tile_dot(3, 5, 6);
 }
 
 /* Registers 2 and 3 take the minima where they are free. */
@@ -214,10 +259,10 @@ static inline __attribute__((always_inline)) void store_256(struct run_256 *r,
 {
     tile_store(0, sums_256(r, 0), 64);
     tile_store(1, sums_256(r, 1), 64);
-    if (form.two || form.has_min) {
+    if (form.two || form.has_min)
         tile_store(2, sums_256(r, 2), 64);
+    if (!crossed(form) && (form.two || form.has_min))
         tile_store(3, sums_256(r, 3), 64);
-    }
 }
 
 /* What precedes the quarters: minima by tiles, and the store of the step before, if there is
@@ -240,61 +285,69 @@ begin_256(struct run_256 *r, const struct step_256 *now, struct form_256 form, b
     }
 }
 
-static inline void step_begin(struct run_256 *r, int64_t at, int k, int n, struct step_256 *step)
+static inline void step_begin(struct run_256 *r, struct spot_256 at, int k, struct step_256 *step)
 {
     const uint8_t *panel = panel_of(r->p, k);
     step->c = chunk_at(r, at);
     step->heads = step->c->heads;
-    step->x = (const struct panel_256 *)(const void *)panel + at / 256;
-    step->tail = tails_256(panel, r->p->w->n) + at / 256;
-    step->part = &r->p->part[k].of[at / 256 % 8];
-    step->first = at < 8 * 256;
+    step->x = (const struct panel_256 *)(const void *)panel + at.block;
+    step->tail = tails_256(panel, r->p->w->n) + at.block;
+    step->part = &r->p->part[at.tile][k].of[at.block % 8];
+    step->first = at.block < 8;
 }
 
-/* Rows [first, last) of a block of 256, of which `at` is the first value. */
+/* Row i of a chunk; where lookups are shared, also the next if `two`. */
 static inline __attribute__((always_inline)) void
-unpack_rows(enum quant_type type, const struct qrows *w, int first, int last, int64_t at,
-            struct chunk *c)
+unpack_row(enum quant_type type, const uint8_t *row, uint64_t row_bytes, bool two, int i,
+           struct chunk *c)
 {
-    const uint8_t *src = w->data + (uint64_t)(at / 256) * block_bytes(type);
-    for (int i = first; i < last; i++) {
-        const uint8_t *row = src + (uint64_t)i * w->row_bytes;
-        if (type == QUANT_IQ2_XXS && i + 1 < last) {
-            const uint8_t *two[2] = {row, row + w->row_bytes};
-            planes_iq2_xxs_two(two, i++, c);
-        } else if (type == QUANT_IQ2_XXS) {
-            planes_iq2_xxs(row, i, c);
-        } else if (type == QUANT_Q2_K) {
-            planes_q2_k(row, i, c);
-        } else if (type == QUANT_Q4_K) {
-            planes_q4_k(row, i, c);
-        } else {
-            planes_words(type, row, i, c);
-        }
-    }
+    const uint8_t *rows[2] = {row, row + row_bytes};
+    if (type == QUANT_IQ2_XXS && two)
+        planes_iq2_xxs_two(rows, i, c);
+    else if (type == QUANT_IQ2_XXS)
+        planes_iq2_xxs(row, i, c);
+    else if (type == QUANT_Q2_K)
+        planes_q2_k(row, i, c);
+    else if (type == QUANT_Q4_K)
+        planes_q4_k(row, i, c);
+    else
+        planes_words(type, row, i, c);
 }
 
-/* A portion of the rows of the chunk that begins with value `at`. */
+/* Rows [first, last) of the chunk at a spot, as far as they exist. */
 static inline __attribute__((always_inline)) void
-unpack_after_256(struct run_256 *r, enum quant_type type, int64_t at, int slot)
+unpack_rows(struct run_256 *r, enum quant_type type, struct spot_256 at, int first, int last)
 {
-    int first = r->row_at[slot], last = r->row_at[slot + 1];
-    if (at >= r->p->w->n)
+    const struct qrows *w = r->p->w;
+    const uint8_t *src = w->data + (uint64_t)at.block * block_bytes(type) +
+                         (uint64_t)(at.tile * TILE_ROWS + first) * w->row_bytes;
+    struct ask ask = {.ahead = (uint64_t)(r->tiles * TILE_ROWS) * w->row_bytes};
+    struct chunk *c = chunk_at(r, at);
+    int left = r->p->n_rows - at.tile * TILE_ROWS, step = type == QUANT_IQ2_XXS ? 2 : 1;
+    if (at.block == w->n / 256)
         return;
-    ask_rows(type, r->p->w, first, last, at);
-    unpack_rows(type, r->p->w, first, last, at, chunk_at(r, at));
+    if (at.tile + 1 == r->tiles)
+        ask.wrap = block_bytes(type) - (int64_t)ask.ahead;
+    last = last < left ? last : left;
+    for (int i = first; i < last; i += step) {
+        for (int k = i; k < i + step && k < last; k++)
+            ask_row(type, src + (uint64_t)(k - i) * w->row_bytes, w->row_bytes, k, ask);
+        unpack_row(type, src, w->row_bytes, i + 1 < last, i, c);
+        src += (uint64_t)step * w->row_bytes;
+    }
 }
 
 static inline __attribute__((always_inline)) void steps_256(struct run_256 *r, enum quant_type type)
 {
     struct form_256 form = form_of(type);
     struct step_256 step[2];
+    struct spot_256 at = {0}, next = next_spot(r, at);
     int n = 0;
-    unpack_rows(type, r->p->w, 0, r->p->n_rows, 0, chunk_at(r, 0));
-    for (int64_t at = 0; at < r->p->w->n; at += 256) {
+    unpack_rows(r, type, at, 0, TILE_ROWS);
+    for (; at.block < r->p->w->n / 256; at = next, next = next_spot(r, at)) {
         for (int k = 0; k < r->p->n_panels; k++, n++) {
             struct step_256 *now = &step[n % 2];
-            step_begin(r, at, k, n, now);
+            step_begin(r, at, k, now);
             begin_256(r, now, form, n > 0);
 #pragma GCC unroll 4
             for (int q = 0; q < 4; q++) {
@@ -303,7 +356,7 @@ static inline __attribute__((always_inline)) void steps_256(struct run_256 *r, e
                 dot_quarter(form);
                 if (q == 2 && n > 0)
                     add_256(r, &step[(n + 1) % 2], form);
-                unpack_after_256(r, type, at + 256, 4 * k + q);
+                unpack_rows(r, type, next, r->row_at[4 * k + q], r->row_at[4 * k + q + 1]);
             }
         }
     }
@@ -315,7 +368,7 @@ static inline __attribute__((always_inline)) void steps_256(struct run_256 *r, e
 static void clear_256(struct run_256 *r)
 {
     const struct products_256 *p = r->p;
-    if (p->n_rows < TILE_ROWS) {
+    if (p->n_rows % TILE_ROWS) {
         memset(r->chunk, 0, sizeof(r->chunk));
         memset(r->heads, 0, sizeof(r->heads));
     } else if (type_has_min(p->w->type)) {
@@ -329,8 +382,9 @@ static inline __attribute__((always_inline)) void products_256(const struct prod
 {
     _Alignas(PAGE) struct run_256 r;
     r.p = p;
+    r.tiles = tiles_of(p);
     for (int i = 0; i <= 4 * p->n_panels; i++)
-        r.row_at[i] = p->n_rows * i / (4 * p->n_panels);
+        r.row_at[i] = TILE_ROWS * i / (4 * p->n_panels);
     clear_256(&r);
     steps_256(&r, type);
 }
