@@ -29,7 +29,8 @@ static void detect(void)
     features.avx512 = features.avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
-                      __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni");
+                      __builtin_cpu_supports("avx512vbmi") &&
+                      __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("gfni");
     features.avx512_bf16 = features.avx512 && __builtin_cpu_supports("avx512bf16");
     /* tiles, their int8 and bfloat16, and binary16 in vectors */
     bool tiles = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 15) == 15;

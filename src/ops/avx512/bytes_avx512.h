@@ -93,39 +93,43 @@ static inline __m512i look_up(const uint8_t *table, __m512i at)
 /* Of each 32 values, in 8 bytes: four entries of the lattice, then four times seven signs, of which
  * the eighth is the parity, and the scale.
  *
- * An entry k becomes three bytes, with a bit for each of its 8 values: high and low bits of the
- * codes in the bytes 2 * k and 2 * k + 1, signs in the byte before (7 for k = 0). As a matrix of
- * bits they are then turned, so that each value has a byte. */
+ * An entry becomes four bytes with a bit for each of its 8 values: 8 where their 32 are the second
+ * of two, else 0; signs; high and low bits of the codes. As a matrix of bits, with another entry's
+ * bytes before them, they are then turned, so that each value has a byte. */
 struct iq2_xxs {
-    __m512i even, odd;         /* with codes of the entries 0 and 2, 1 and 3 */
+    __m512i even, odd;         /* the entries 2 and 0, 3 and 1 */
 };
 
+#define EVEN_BYTES 0x5555555555555555u
+#define ODD_BYTES 0xaaaaaaaaaaaaaaaau
+
+/* In the bytes 1, 3, 5 and 7 signs of the entries 2, 3, 0 and 1; in 4 and 6 which of two 32 they
+ * have. */
 static inline __m512i iq2_xxs_signs(__m512i v)
 {
-    const __m512i sevens = _mm512_set1_epi64(0x202035352e2e2727); /* bits 32, 39, 46, 53 on */
+    const __m512i sevens = _mm512_set1_epi64(0x2700200035002e00); /* bits 46, 53, 32, 39 on */
     /* bits 0 to 6, and their sum */
     const __m512i parity = _mm512_set1_epi64(0x010204081020407f);
-    return _mm512_gf2p8affine_epi64_epi8(_mm512_multishift_epi64_epi8(sevens, v), parity, 0);
+    const __m512i second = _mm512_broadcast_i32x4(_mm_set_epi64x(0x00ff00ff00000000, 0));
+    return _mm512_mask_gf2p8affine_epi64_epi8(second, ODD_BYTES,
+                                              _mm512_multishift_epi64_epi8(sevens, v), parity, 0);
 }
 
-/* Numbers of entries, twice each. */
+/* Numbers of entries from the last of four on, twice each. */
 static inline __m512i iq2_xxs_entries(__m512i v)
 {
-    const __m512i twice = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 8, 8, 9, 9,
-                                                               10, 10, 11, 11));
+    const __m512i twice = _mm512_broadcast_i32x4(_mm_setr_epi8(3, 3, 2, 2, 1, 1, 0, 0, 11, 11, 10,
+                                                               10, 9, 9, 8, 8));
     return _mm512_shuffle_epi8(v, twice);
 }
 
 static inline struct iq2_xxs iq2_xxs_join(__m512i codes, __m512i signs)
 {
     return (struct iq2_xxs){
-        .even = _mm512_mask_mov_epi16(signs, 0x55555555, codes),
-        .odd = _mm512_mask_mov_epi16(codes, 0x55555555, signs),
+        .even = _mm512_mask_mov_epi16(codes, 0x55555555, signs),
+        .odd = _mm512_shldi_epi32(codes, signs, 16),
     };
 }
-
-#define EVEN_BYTES 0x5555555555555555u
-#define ODD_BYTES 0xaaaaaaaaaaaaaaaau
 
 static inline struct iq2_xxs iq2_xxs_parts(__m512i v)
 {
@@ -146,16 +150,14 @@ static inline void iq2_xxs_two_parts(const __m512i v[2], struct iq2_xxs parts[2]
     parts[1] = iq2_xxs_join(last, iq2_xxs_signs(v[1]));
 }
 
-/* Of 8 of each 32 values, from 8 * k on: the code in bits 0 and 1, the sign in bit 2, and anything
- * in those above. */
+/* Of 8 of each 32 values, from 8 * k on: the code in bits 0 and 1, the sign in bit 2; for k < 2 in
+ * bit 3 whether those are the second of two 32, and 0 in bit 7; anything in the other bits. */
 static inline __attribute__((always_inline)) __m512i iq2_xxs_index(const struct iq2_xxs *p, int k)
 {
     /* byte j has the bit j of each byte of the matrix, its last byte's first */
     const __m512i turn = _mm512_set1_epi64((long long)0x8040201008040201);
-    __m512i rows = k % 2 ? p->odd : p->even;
-    return _mm512_gf2p8affine_epi64_epi8(turn, _mm512_rolv_epi64(rows,
-                                                                 _mm512_set1_epi64(48 - 16 * k)),
-                                         0);
+    __m512i two = _mm512_gf2p8affine_epi64_epi8(turn, k % 2 ? p->odd : p->even, 0);
+    return k < 2 ? two : _mm512_srli_epi16(two, 4);
 }
 
 /* A block's bytes from its parts; v: what follows its scale d. scale: of each 32 values, twice. */
