@@ -23,7 +23,7 @@ void amx_pack_256(const struct act *x, int n_rows, const struct panel_form *form
             memset(v, 0, sizeof(v));
             for (int i = 0; i < n_rows; i++)
                 words_256(&x[i], b, k, form->kind, v[i]);
-            put_planes(v, panel_bits(form->kind), &to->low[k][0][0][0], &to->high[k][0][0][0]);
+            put_planes(v, form->kind, &to->low[k][0][0][0], &to->high[k][0][0][0]);
         }
         for (int i = 0; i < PANEL_ROWS; i++) {
             pack_sums(i < n_rows ? x[i].sum16 + b * 16 : none, i, &tail[b]);

@@ -32,19 +32,23 @@ static inline __attribute__((always_inline)) int panel_bits(enum act_kind kind)
 }
 
 /* 64 values of each row as words, [2] of 32, to 16 rows of the two planes of a panel. */
-static inline void put_planes(const __m512i (*v)[2], int bits, int8_t *low, int8_t *high)
+static inline __attribute__((always_inline)) void
+put_planes(const __m512i (*v)[2], enum act_kind kind, int8_t *low, int8_t *high)
 {
+    unsigned bits = (unsigned)panel_bits(kind);
     __m512i a[PANEL_ROWS], b[PANEL_ROWS];
     for (int i = 0; i < PANEL_ROWS; i++) {
-        __m256i l[2], h[2];
+        __m512i h[2], l[2];
         for (int k = 0; k < 2; k++) {
-            __m512i upper = _mm512_srai_epi16(v[i][k], (unsigned)bits);
-            __m512i lower = _mm512_sub_epi16(v[i][k], _mm512_slli_epi16(upper, (unsigned)bits));
-            h[k] = _mm512_cvtepi16_epi8(upper);
-            l[k] = _mm512_cvtepi16_epi8(lower);
+            h[k] = _mm512_srai_epi16(v[i][k], bits);
+            l[k] = _mm512_sub_epi16(v[i][k], _mm512_slli_epi16(h[k], bits));
         }
-        a[i] = _mm512_inserti64x4(_mm512_castsi256_si512(l[0]), l[1], 1);
-        b[i] = _mm512_inserti64x4(_mm512_castsi256_si512(h[0]), h[1], 1);
+        a[i] = bytes_of(l[0], l[1]);
+        b[i] = bytes_of(h[0], h[1]);
+        if (kind == ACT_256) {
+            a[i] = in_pairs(a[i]);
+            b[i] = in_pairs(b[i]);
+        }
     }
     transpose16(a, (int16_t *)(void *)low);
     transpose16(b, (int16_t *)(void *)high);

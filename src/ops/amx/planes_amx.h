@@ -1,8 +1,11 @@
 /* A block of 256 of 16 weight rows as tiles take it: signed bytes in four tiles of 64 a row, weight
  * = 128 * high + low (Q4_K: 8 * high + low), where high is missing in the formats of one plane.
  * Minima of one plane meet their sums in tiles too; with two planes all registers are taken, and
- * they do in vectors. Formats whose activations are bytes (ACT_256_BYTE) have the order "eights" of
- * bytes_avx512.h, the others that of the values. */
+ * they do in vectors.
+ *
+ * Formats whose activations are bytes (ACT_256_BYTE) have the order "eights" of bytes_avx512.h, the
+ * others that in which a shift of bits takes the two 32 of a tile out of the same bytes: of each
+ * first four, then of each the four after the next; then what that left out ("pairs"). */
 #ifndef SLUICE_OPS_AMX_PLANES_AMX_H
 #define SLUICE_OPS_AMX_PLANES_AMX_H
 
@@ -12,8 +15,10 @@
 
 /* What multiplies the products of a block of 256. */
 struct heads {
-    float d[TILE_ROWS], dmin[TILE_ROWS]; /* -dmin: added */
-    _Alignas(16) int16_t least_32[TILE_ROWS][8]; /* two planes: minima of 32 values */
+    _Alignas(64) float d[TILE_ROWS];
+    float dmin[TILE_ROWS];         /* -dmin: added */
+    uint32_t half[TILE_ROWS];      /* d, above it dmin, before they are widened (widen_heads) */
+    int16_t least_32[TILE_ROWS][8]; /* two planes: minima of 32 values */
 };
 
 /* A block of 256. */
@@ -39,19 +44,18 @@ static inline __attribute__((always_inline)) int planes_bits(enum quant_type typ
 #define PLANE_HIGH(v) (((v) + 64 + 16384) / 128 - 128)
 #define PLANE_LOW(v) ((v) - 128 * PLANE_HIGH(v))
 
-static inline __m512i words_high(__m512i v)
+/* 64 values in the order of a tile. */
+static inline __m512i in_pairs(__m512i v)
 {
-    return _mm512_srai_epi16(_mm512_add_epi16(v, _mm512_set1_epi16(64)), 7);
+    const __m512i at = _mm512_setr_epi32(0, 8, 2, 10, 4, 12, 6, 14, 1, 9, 3, 11, 5, 13, 7, 15);
+    return _mm512_permutexvar_epi32(at, v);
 }
 
-static inline __m512i words_low(__m512i v, __m512i high)
+/* 64 words as bytes. */
+static inline __m512i bytes_of(__m512i first, __m512i last)
 {
-    return _mm512_sub_epi16(v, _mm512_slli_epi16(high, 7));
-}
-
-static inline void put_bytes(int8_t *to, __m512i v)
-{
-    _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtepi16_epi8(v));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(first)),
+                              _mm512_cvtepi16_epi8(last), 1);
 }
 
 static inline __attribute__((always_inline)) void put_head(enum quant_type type,
@@ -64,9 +68,33 @@ static inline __attribute__((always_inline)) void put_head(enum quant_type type,
     c->heads->dmin[i] = u->dmin;
     __m256i m = _mm256_load_si256((const __m256i *)(const void *)u->m);
     if (planes_two(type)) /* neighbours of 16 values have the same */
-        _mm_store_si128((__m128i *)(void *)c->heads->least_32[i], _mm256_cvtepi32_epi16(m));
+        _mm_storeu_si128((__m128i *)(void *)c->heads->least_32[i], _mm256_cvtepi32_epi16(m));
     else
         _mm_storeu_si128((__m128i *)(void *)c->least[i], _mm256_cvtepi16_epi8(m));
+}
+
+/* Whether rows leave d and dmin as halves, for all of them to be widened at once. */
+static inline __attribute__((always_inline)) bool heads_half(enum quant_type type)
+{
+    return type == QUANT_IQ2_XXS || type == QUANT_Q2_K || type == QUANT_Q4_K;
+}
+
+static inline __m512 widened(__m512i halves)
+{
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(halves));
+}
+
+static inline __attribute__((always_inline)) void widen_heads(enum quant_type type,
+                                                              struct heads *h)
+{
+    __m512i half = _mm512_load_si512(h->half);
+    __m512 d = widened(half);
+    if (type == QUANT_IQ2_XXS)
+        d = _mm512_mul_ps(d, _mm512_set1_ps(0.125f));
+    _mm512_store_ps(h->d, d);
+    if (type_has_min(type))
+        _mm512_store_ps(h->dmin, _mm512_xor_ps(widened(_mm512_srli_epi32(half, 16)),
+                                               _mm512_set1_ps(-0.0f)));
 }
 
 /* Any format, by way of words. */
@@ -76,85 +104,131 @@ planes_words(enum quant_type type, const uint8_t *src, int i, struct chunk *c)
     struct unit u;
     __m512i w[8];
     expand_256(type, src, w, &u);
-#pragma GCC unroll 8
-    for (int k = 0; k < 8; k++) {
-        __m512i high = words_high(w[k]);
-        put_bytes(c->high[k / 2][i] + k % 2 * 32, high);
-        put_bytes(c->low[k / 2][i] + k % 2 * 32, words_low(w[k], high));
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        __m512i high[2], low[2];
+        for (int h = 0; h < 2; h++) {
+            __m512i v = w[2 * k + h];
+            high[h] = _mm512_srai_epi16(_mm512_add_epi16(v, _mm512_set1_epi16(64)), 7);
+            low[h] = _mm512_sub_epi16(v, _mm512_slli_epi16(high[h], 7));
+        }
+        _mm512_store_si512(c->high[k][i], in_pairs(bytes_of(high[0], high[1])));
+        _mm512_store_si512(c->low[k][i], in_pairs(bytes_of(low[0], low[1])));
     }
     put_head(type, &u, i, c);
 }
 
-/* In each 16 bytes, of a group of 16 values, the words 0, s, 2 * s, 3 * s of its scale s: products
- * of all values of two bits. */
+/* Of 32 bytes in either half of a register the bytes of a tile's row: of a qword's first dword
+ * eight bits from 8 * j + first on, then from 8 * j + last on, for j < 4; in the upper half of the
+ * second dword. */
+static inline __attribute__((always_inline)) __m512i pairs_at(int first, int last)
+{
+    uint64_t at[2] = {0, 0};
+    for (int half = 0; half < 2; half++)
+        for (int j = 0; j < 8; j++) {
+            int bit = 8 * (j % 4) + (j < 4 ? first : last) + 32 * half;
+            at[half] |= (uint64_t)(bit & 63) << 8 * j;
+        }
+    long long lower = (long long)at[0], upper = (long long)at[1];
+    return _mm512_setr_epi64(lower, lower, lower, lower, upper, upper, upper, upper);
+}
+
+/* Of the 64 values of tile k: in each 16 bytes, where values of two groups of 16 meet, the words 0,
+ * s, 2 * s, 3 * s of the scale s of either: products of all values of two bits. */
 static inline __m512i q2_products(__m512i scales, int k)
 {
-    const __m512i times = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 1, 0, 2, 0, 3, 0, 0, 0, 0, 0,
-                                                               0, 0, 0, 0));
-    __m512i group = _mm512_inserti64x4(
-        _mm512_castsi256_si512(_mm256_set_m128i(_mm_set1_epi8((char)(2 * k + 1)),
-                                                _mm_set1_epi8((char)(2 * k)))),
-        _mm256_set_m128i(_mm_set1_epi8((char)(2 * k + 9)), _mm_set1_epi8((char)(2 * k + 8))), 1);
+    const __m512i times = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 1, 0, 2, 0, 3, 0, 0, 0, 1, 0,
+                                                               2, 0, 3, 0));
+    const __m512i groups = _mm512_broadcast_i64x4(
+        _mm256_setr_epi64x(0, 0x0202020202020202, 0x0101010101010101, 0x0303030303030303));
+    __m512i group = _mm512_add_epi8(groups, _mm512_set1_epi8((char)(4 * k)));
     return _mm512_maddubs_epi16(_mm512_shuffle_epi8(scales, group), times);
 }
 
 static inline void planes_q2_k(const uint8_t *src, int i, struct chunk *c)
 {
-    const __m512i twice = _mm512_set1_epi8(6);
-    struct unit u;
-    __m512i scales = q2_k_head(src, &u), v = _mm512_loadu_si512(src + 16);
-    __m512i at[4] = {_mm512_slli_epi16(v, 1), _mm512_srli_epi16(v, 1), _mm512_srli_epi16(v, 3),
-                     _mm512_srli_epi16(v, 5)};
+    const __m512i twice = _mm512_set1_epi8(6), second = _mm512_set1_epi64(0x0808080800000000);
+    __m512i sc = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)src));
+    __m512i scales = _mm512_and_si512(sc, _mm512_set1_epi8(15));
 #pragma GCC unroll 4
-    for (int k = 0; k < 4; k++) { /* values 32 * k on, then those from 128 + 32 * k on */
-        __m512i x = _mm512_shuffle_epi8(q2_products(scales, k), _mm512_and_si512(at[k], twice));
-        _mm256_storeu_si256((__m256i *)(void *)(c->low[k / 2][i] + k % 2 * 32),
-                            _mm512_castsi512_si256(x));
-        _mm256_storeu_si256((__m256i *)(void *)(c->low[2 + k / 2][i] + k % 2 * 32),
-                            _mm512_extracti64x4_epi64(x, 1));
+    for (int k = 0; k < 4; k++) {
+        const uint8_t *qs = src + 16 + 32 * (k / 2);
+        __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)qs));
+        /* of each 2 bits, from the one before them on */
+        __m512i at = _mm512_multishift_epi64_epi8(
+            k % 2 ? pairs_at(3, 5) : pairs_at(-1, 1), v);
+        at = _mm512_ternarylogic_epi64(at, twice, second, 0xea); /* at & 6 | second */
+        _mm512_store_si512(c->low[k][i], _mm512_shuffle_epi8(q2_products(scales, k), at));
     }
-    put_head(QUANT_Q2_K, &u, i, c);
+    __m128i least = _mm_srli_epi16(_mm512_castsi512_si128(sc), 4);
+    _mm_storeu_si128((__m128i *)(void *)c->least[i], _mm_and_si128(least, _mm_set1_epi8(15)));
+    memcpy(&c->heads->half[i], src + 80, sizeof(c->heads->half[i]));
 }
 
-/* The dwords at p and after it, each in half of a register. */
-static inline __m512i two_dwords(const int32_t *p)
+/* Scales of 16 rows of Q4_K, each as two words: 8 * upper + lower. */
+struct scales_q4_k {
+    _Alignas(64) uint32_t lower[TILE_ROWS][8], upper[TILE_ROWS][8];
+};
+
+/* Scales and minima of four blocks of Q4_K, in 16 bytes each: avx2_six_bits. */
+static inline __m512i six_bits(__m512i v)
 {
-    return _mm512_mask_set1_epi32(_mm512_set1_epi32(p[0]), 0xff00, p[1]);
+    const __m512i low = _mm512_broadcast_i32x4(_mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f,
+                                                              0x0f0f0f0f));
+    const __m512i high = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x30303030, 0, 0x30303030));
+    const __m512i shift = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0, 4));
+    __m512i a = _mm512_srlv_epi32(_mm512_shuffle_epi32(v, _MM_SHUFFLE(3, 2, 3, 1)), shift);
+    __m512i b = _mm512_srli_epi32(_mm512_shuffle_epi32(v, _MM_SHUFFLE(2, 2, 1, 1)), 2);
+    return _mm512_or_si512(_mm512_and_si512(a, low), _mm512_and_si512(b, high));
 }
 
-/* A scale is 8 * upper + lower, and either times a nibble is below 128: words of two nibbles are
- * multiplied at once. */
-static inline void planes_q4_k(const uint8_t *src, int i, struct chunk *c)
+/* Heads of the rows [i, i + 4) of n, of which the last stands for those that do not exist. */
+static inline void heads_q4_k(const uint8_t *src, uint64_t row_bytes, int i, int n,
+                              struct heads *h, struct scales_q4_k *s)
 {
-    const __m512i nibble = _mm512_set1_epi8(15);
-    const __m512i shift = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi64x(4), 1);
-    /* a scale in both words of a dword */
-    const __m256i twice = _mm256_setr_epi32(
+    /* a scale in both words of a dword, of a row's 16 bytes in two lanes */
+    const __m512i twice = _mm512_broadcast_i64x4(_mm256_setr_epi32(
         (int)0x80008000, (int)0x80018001, (int)0x80028002, (int)0x80038003, (int)0x80048004,
-        (int)0x80058005, (int)0x80068006, (int)0x80078007);
-    _Alignas(32) int32_t lower[8], upper[8];
-    __m128i scales = avx2_six_bits(src);
-    __m256i s = _mm256_broadcastsi128_si256(scales);
-    s = _mm256_shuffle_epi8(s, twice);
-    _mm256_store_si256((__m256i *)lower, _mm256_and_si256(s, _mm256_set1_epi16(7)));
-    _mm256_store_si256((__m256i *)upper, _mm256_srli_epi16(s, 3));
-    KEEP_IN_MEMORY(lower);
-    KEEP_IN_MEMORY(upper);
+        (int)0x80058005, (int)0x80068006, (int)0x80078007));
+    __m128i v[4];
+    for (int k = 0; k < 4; k++) {
+        const uint8_t *row = src + (uint64_t)(i + k < n ? i + k : n - 1) * row_bytes;
+        v[k] = _mm_loadu_si128((const __m128i *)(const void *)row);
+        memcpy(&h->half[i + k], row, sizeof(h->half[i + k]));
+    }
+    __m512i all = _mm512_inserti32x4(_mm512_castsi128_si512(v[0]), v[1], 1);
+    all = six_bits(_mm512_inserti32x4(_mm512_inserti32x4(all, v[2], 2), v[3], 3));
+    _mm512_storeu_si512(h->least_32[i], _mm512_unpackhi_epi8(all, _mm512_setzero_si512()));
+    for (int k = 0; k < 2; k++) {
+        __m512i two = k ? _mm512_shuffle_i64x2(all, all, _MM_SHUFFLE(3, 3, 2, 2))
+                        : _mm512_shuffle_i64x2(all, all, _MM_SHUFFLE(1, 1, 0, 0));
+        two = _mm512_shuffle_epi8(two, twice);
+        _mm512_store_si512(s->lower[i + 2 * k], _mm512_and_si512(two, _mm512_set1_epi16(7)));
+        _mm512_store_si512(s->upper[i + 2 * k], _mm512_srli_epi16(two, 3));
+    }
+}
+
+/* The dwords at p and after it, in each qword. */
+static inline __m512i two_dwords(const uint32_t *p)
+{
+    uint64_t both;
+    memcpy(&both, p, sizeof(both));
+    return _mm512_set1_epi64((long long)both);
+}
+
+/* Either part of a scale times a nibble is below 128: words of two nibbles are multiplied at
+ * once. */
+static inline void planes_q4_k(const uint8_t *src, const struct scales_q4_k *s, int i,
+                               struct chunk *c)
+{
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
         __m256i qs = _mm256_loadu_si256((const __m256i *)(const void *)(src + 16 + 32 * k));
-        __m512i v = _mm512_srlv_epi64(_mm512_broadcast_i64x4(qs), shift);
-        v = _mm512_and_si512(v, nibble);
-        _mm512_store_si512(c->low[k][i], _mm512_mullo_epi16(v, two_dwords(lower + 2 * k)));
-        _mm512_store_si512(c->high[k][i], _mm512_mullo_epi16(v, two_dwords(upper + 2 * k)));
+        __m512i v = _mm512_multishift_epi64_epi8(pairs_at(0, 4), _mm512_broadcast_i64x4(qs));
+        v = _mm512_and_si512(v, _mm512_set1_epi8(15));
+        _mm512_store_si512(c->low[k][i], _mm512_mullo_epi16(v, two_dwords(s->lower[i] + 2 * k)));
+        _mm512_store_si512(c->high[k][i], _mm512_mullo_epi16(v, two_dwords(s->upper[i] + 2 * k)));
     }
-    uint32_t heads;
-    memcpy(&heads, src, sizeof(heads));
-    __m128 d = _mm_cvtph_ps(_mm_cvtsi32_si128((int)heads));
-    c->heads->d[i] = _mm_cvtss_f32(d);
-    c->heads->dmin[i] = -_mm_cvtss_f32(_mm_movehdup_ps(d));
-    _mm_store_si128((__m128i *)(void *)c->heads->least_32[i],
-                    _mm_cvtepu8_epi16(_mm_unpackhi_epi64(scales, scales)));
 }
 
 /* 2 * s + 1 times the values of the lattice's two bits, then times their opposites. */
@@ -186,10 +260,18 @@ static inline void planes_of_parts(const struct iq2_xxs *parts, __m512i v, int i
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
         __m512i at = iq2_xxs_index(parts, k);
-        at = _mm512_ternarylogic_epi64(at, low_bits, odd, 0xea); /* at & 7 | odd */
+        if (k >= 2)
+            at = _mm512_ternarylogic_epi64(at, low_bits, odd, 0xea); /* at & 7 | odd */
         _mm512_store_si512(c->low[k][i], _mm512_shuffle_epi8(low, at));
         _mm512_store_si512(c->high[k][i], _mm512_shuffle_epi8(high, at));
     }
+}
+
+static inline void put_half(const uint8_t *src, int i, struct chunk *c)
+{
+    uint16_t half;
+    memcpy(&half, src, sizeof(half));
+    c->heads->half[i] = half;
 }
 
 static inline void planes_iq2_xxs(const uint8_t *src, int i, struct chunk *c)
@@ -197,7 +279,7 @@ static inline void planes_iq2_xxs(const uint8_t *src, int i, struct chunk *c)
     __m512i v = _mm512_loadu_si512(src + 2);
     struct iq2_xxs parts = iq2_xxs_parts(v);
     planes_of_parts(&parts, v, i, c);
-    c->heads->d[i] = iq2_xxs_d(src);
+    put_half(src, i, c);
 }
 
 /* Of the rows i and i + 1, which begin at src[0] and src[1]. */
@@ -208,7 +290,7 @@ static inline void planes_iq2_xxs_two(const uint8_t *const src[2], int i, struct
     iq2_xxs_two_parts(v, parts);
     for (int k = 0; k < 2; k++) {
         planes_of_parts(&parts[k], v[k], i + k, c);
-        c->heads->d[i + k] = iq2_xxs_d(src[k]);
+        put_half(src[k], i + k, c);
     }
 }
 

@@ -115,6 +115,7 @@ struct run_256 {
         sums s[2];
     } sums[2];
     struct heads heads[4];         /* of the chunks in turn */
+    struct scales_q4_k scales;     /* of the chunk that is unpacked */
     /* the rows of the next chunk that follow a quarter of a step end here */
     int row_at[4 * PANELS_256 + 1];
     int tiles;
@@ -285,11 +286,17 @@ begin_256(struct run_256 *r, const struct step_256 *now, struct form_256 form, b
     }
 }
 
-static inline void step_begin(struct run_256 *r, struct spot_256 at, int k, struct step_256 *step)
+static inline __attribute__((always_inline)) void step_begin(struct run_256 *r,
+                                                             enum quant_type type,
+                                                             struct spot_256 at, int k,
+                                                             struct step_256 *step)
 {
     const uint8_t *panel = panel_of(r->p, k);
-    step->c = chunk_at(r, at);
-    step->heads = step->c->heads;
+    struct chunk *c = chunk_at(r, at);
+    if (heads_half(type) && k == 0)
+        widen_heads(type, c->heads);
+    step->c = c;
+    step->heads = c->heads;
     step->x = (const struct panel_256 *)(const void *)panel + at.block;
     step->tail = tails_256(panel, r->p->w->n) + at.block;
     step->part = &r->p->part[at.tile][k].of[at.block % 8];
@@ -298,10 +305,10 @@ static inline void step_begin(struct run_256 *r, struct spot_256 at, int k, stru
 
 /* Row i of a chunk; where lookups are shared, also the next if `two`. */
 static inline __attribute__((always_inline)) void
-unpack_row(enum quant_type type, const uint8_t *row, uint64_t row_bytes, bool two, int i,
+unpack_row(struct run_256 *r, enum quant_type type, const uint8_t *row, bool two, int i,
            struct chunk *c)
 {
-    const uint8_t *rows[2] = {row, row + row_bytes};
+    const uint8_t *rows[2] = {row, row + r->p->w->row_bytes};
     if (type == QUANT_IQ2_XXS && two)
         planes_iq2_xxs_two(rows, i, c);
     else if (type == QUANT_IQ2_XXS)
@@ -309,7 +316,7 @@ unpack_row(enum quant_type type, const uint8_t *row, uint64_t row_bytes, bool tw
     else if (type == QUANT_Q2_K)
         planes_q2_k(row, i, c);
     else if (type == QUANT_Q4_K)
-        planes_q4_k(row, i, c);
+        planes_q4_k(row, &r->scales, i, c);
     else
         planes_words(type, row, i, c);
 }
@@ -329,10 +336,12 @@ unpack_rows(struct run_256 *r, enum quant_type type, struct spot_256 at, int fir
     if (at.tile + 1 == r->tiles)
         ask.wrap = block_bytes(type) - (int64_t)ask.ahead;
     last = last < left ? last : left;
+    for (int i = 0; type == QUANT_Q4_K && first == 0 && i < left && i < TILE_ROWS; i += 4)
+        heads_q4_k(src, w->row_bytes, i, left, c->heads, &r->scales);
     for (int i = first; i < last; i += step) {
         for (int k = i; k < i + step && k < last; k++)
             ask_row(type, src + (uint64_t)(k - i) * w->row_bytes, w->row_bytes, k, ask);
-        unpack_row(type, src, w->row_bytes, i + 1 < last, i, c);
+        unpack_row(r, type, src, i + 1 < last, i, c);
         src += (uint64_t)step * w->row_bytes;
     }
 }
@@ -347,7 +356,7 @@ static inline __attribute__((always_inline)) void steps_256(struct run_256 *r, e
     for (; at.block < r->p->w->n / 256; at = next, next = next_spot(r, at)) {
         for (int k = 0; k < r->p->n_panels; k++, n++) {
             struct step_256 *now = &step[n % 2];
-            step_begin(r, at, k, now);
+            step_begin(r, type, at, k, now);
             begin_256(r, now, form, n > 0);
 #pragma GCC unroll 4
             for (int q = 0; q < 4; q++) {
