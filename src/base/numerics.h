@@ -5,7 +5,8 @@
 /* Backends with the same number give the same bits. A new number whenever one gives others: what
  * an earlier one kept is not gone on from. CPU_WORDS: before activations of IQ2_XXS were bytes;
  * CPU_BYTES: before those of the formats of 32 had 8 significant bits; CPU_HALVES: while they
- * had. AMX_CUT: before weights of Q8_0 were rounded and attention went by tiles. */
+ * had. AMX_CUT: before weights of Q8_0 were rounded and attention went by tiles; AMX_DOTS: before
+ * floats did. */
 enum numerics {
     NUMERICS_REF,
     NUMERICS_CPU_WORDS,
@@ -13,7 +14,8 @@ enum numerics {
     NUMERICS_CPU_HALVES,
     NUMERICS_CPU,
     NUMERICS_AMX_CUT,
-    NUMERICS_AMX,              /* the cpu backend, formats of 32 and attention by tiles */
+    NUMERICS_AMX_DOTS,
+    NUMERICS_AMX,              /* the cpu backend, formats of 32, floats and attention by tiles */
     NUMERICS_COUNT
 };
 

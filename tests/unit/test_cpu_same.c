@@ -2,6 +2,7 @@
  * whatever threads and batch.
  *   test_cpu_same                       the test
  *   test_cpu_same bench [TYPE] [N]      speed of matrix products on N threads */
+#include <limits.h>
 #include <time.h>
 
 #include "support/cpu_case.h"
@@ -148,12 +149,49 @@ static float own_q8_0(int q, uint16_t scale)
     return v < 0 ? -w : w;
 }
 
+/* A float32 as three bfloat16. */
+static void planes_of(float x, float *plane)
+{
+    for (int i = 0; i < 3; i++) {
+        plane[i] = half_of(x);
+        x -= plane[i];
+    }
+}
+
+/* A sum by tiles that is as exact as float32 (docs/NUMERICS.md) over n products a[k * a_step] *
+ * b[k * b_step] in steps of 32, of which the first `few` steps have less planes. */
+struct tiled_sum {
+    const float *a, *b;
+    int64_t n, a_step, b_step;
+    int a_planes, b_planes, few;
+};
+
+static float tiled_sum(const struct tiled_sum *t)
+{
+    float to = 0;
+    for (int64_t at = 0; at < t->n; at += 32) {
+        bool all = at / 32 >= t->few;
+        int planes_a = all ? 3 : t->a_planes, planes_b = all ? 3 : t->b_planes;
+        for (int i = 0; i < planes_a; i++)
+            for (int j = 0; j < planes_b && i + j < 3; j++) {
+                float sum[2] = {0, 0}, a[3], b[3];
+                for (int64_t k = at; k < at + 32 && k < t->n; k++) {
+                    planes_of(t->a[k * t->a_step], a);
+                    planes_of(t->b[k * t->b_step], b);
+                    sum[k % 2] = fmaf(a[i], b[j], sum[k % 2]);
+                }
+                to += sum[0] + sum[1];
+            }
+    }
+    return to;
+}
+
 /* Weights as they meet panels with sums of their own. */
 static void own_weights(enum quant_type type, const uint8_t *src, float *w, int64_t n)
 {
     if (type != QUANT_Q8_0) {
         leaves_c.widen(type, src, w, n);
-        for (int64_t k = 0; k < n; k++)
+        for (int64_t k = 0; k < n && act_block(type); k++)
             w[k] = half_of(w[k]);
         return;
     }
@@ -168,6 +206,11 @@ static void own_weights(enum quant_type type, const uint8_t *src, float *w, int6
 static float own_sum(enum quant_type type, const float *w, const float *x, int64_t n)
 {
     float to = 0;
+    if (!act_block(type)) {
+        int planes = type == QUANT_F32 ? 3 : type == QUANT_F16 ? 2 : 1;
+        struct tiled_sum t = {w, x, n, 1, 1, planes, 3, INT_MAX};
+        return tiled_sum(&t);
+    }
     for (int64_t step = 0; step < (n + 63) / 64 * 2; step++) {
         float sum[2] = {0, 0};
         for (int at = 0; at < 32; at++) {
@@ -188,14 +231,19 @@ struct panel_case {
     struct act *act;               /* [most] of the leaf */
 };
 
+/* Rows for floats are in d as they are. */
 static struct act *quantised(const struct leaves *leaf, const struct panel_case *c)
 {
     struct act *act = malloc((size_t)c->most * sizeof(*act));
+    enum act_kind kind = act_kind(c->rows.type);
     int64_t n = c->rows.n;
     for (int i = 0; i < c->most; i++) {
         act[i] = (struct act){malloc((size_t)n * 2), malloc((size_t)n / 8 + 2),
-                              malloc((size_t)n / 8 + 4)};
-        leaf->quantise(c->x + i * n, n, act_kind(c->rows.type), &act[i]);
+                              malloc((size_t)n * 4)};
+        if (kind == ACT_NONE)
+            memcpy(act[i].d, c->x + i * n, (size_t)n * 4);
+        else
+            leaf->quantise(c->x + i * n, n, kind, &act[i]);
     }
     return act;
 }
@@ -359,43 +407,6 @@ static void q8_0_scales(const struct leaves *leaf)
 
 /* ---- attention by tiles ---- */
 
-/* A float32 as three bfloat16. */
-static void planes_of(float x, float *plane)
-{
-    for (int i = 0; i < 3; i++) {
-        plane[i] = half_of(x);
-        x -= plane[i];
-    }
-}
-
-/* A sum of attention by tiles (docs/NUMERICS.md) over n products a[k * a_step] * b[k * b_step] in
- * steps of 32, of which the first `few` steps have one plane of one side. */
-struct tiled_sum {
-    const float *a, *b;
-    int64_t n, a_step, b_step;
-    int a_planes, b_planes, few;
-};
-
-static float tiled_sum(const struct tiled_sum *t)
-{
-    float to = 0;
-    for (int64_t at = 0; at < t->n; at += 32) {
-        bool all = at / 32 >= t->few;
-        int planes_a = all ? 3 : t->a_planes, planes_b = all ? 3 : t->b_planes;
-        for (int i = 0; i < planes_a; i++)
-            for (int j = 0; j < planes_b && i + j < 3; j++) {
-                float sum[2] = {0, 0}, a[3], b[3];
-                for (int64_t k = at; k < at + 32 && k < t->n; k++) {
-                    planes_of(t->a[k * t->a_step], a);
-                    planes_of(t->b[k * t->b_step], b);
-                    sum[k % 2] = fmaf(a[i], b[j], sum[k % 2]);
-                }
-                to += sum[0] + sum[1];
-            }
-    }
-    return to;
-}
-
 struct attend_case {
     const struct attend_tiles *tiles;
     int heads, keys;
@@ -489,9 +500,12 @@ static void leaf_panels(const struct leaves *leaf)
         int blocks, n_rows;
     } sizes[] = {{1, 1}, {2, 16}, {3, 37}, {7, 17}, {9, 32}, {16, 100}};
     for (int k = 0; k < CASE_TYPES; k++)
-        for (size_t b = 0; act_block(case_types[k]) && b < sizeof(sizes) / sizeof(sizes[0]); b++)
-            panel_products(leaf, case_types[k], act_block(case_types[k]) * sizes[b].blocks,
+        for (size_t b = 0; b < sizeof(sizes) / sizeof(sizes[0]); b++) {
+            int block = act_block(case_types[k]);
+            panel_products(leaf, case_types[k], block ? block * sizes[b].blocks
+                                                      : 33 * sizes[b].blocks,
                            sizes[b].n_rows);
+        }
 }
 
 static void leaf_quantised(const struct leaves *leaf)

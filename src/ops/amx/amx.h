@@ -6,9 +6,10 @@
 #include "ops/avx512/transpose_avx512.h"
 #include "ops/cpu/leaf.h"
 
-/* Formats of 32: bfloat16, sums in an order of their own. dot_32_amx.c */
+/* Formats of 32, and floats (ACT_NONE) in planes: bfloat16, sums in an order of their own.
+ * dot_32_amx.c */
 void amx_quantise_32(const float *x, int64_t n, enum act_kind kind, const struct act *to);
-size_t amx_panel_bytes_32(int64_t n, int columns);
+size_t amx_panel_bytes_32(int64_t n, enum act_kind kind, int columns);
 void amx_pack_32(const struct act *x, int n_rows, const struct panel_form *form, uint8_t *panel);
 void amx_dot_32(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride);
 

@@ -1,6 +1,5 @@
-/* Attention by tiles, as exact as float32. A float32 is the sum of three bfloat16, its planes; of a
- * product of two, what the planes i and j with i + j > 2 make up lies below the last place. Keys of
- * FP8 rows are bfloat16 but for their rotated end: they have one plane.
+/* Attention by tiles, as exact as float32 (thirds_amx.h). Keys of FP8 rows are bfloat16 but for
+ * their rotated end: they have one plane.
  *
  *   scores    tiles of 16 keys and 16 heads, a step is 32 values: key[16][32] . q[32][16]
  *   outputs   tiles of 16 heads and 16 values, a step is 32 keys: p[16][32] . key[32][16]
@@ -9,10 +8,9 @@
  * dot_planes. Registers 0 to 3 take sums, 4 and 5 two tiles of the left side, 6 and 7 of the right.
  * What is missing of a tile is zeros. */
 #include "ops/amx/amx.h"
-#include "ops/amx/halves_amx.h"
+#include "ops/amx/thirds_amx.h"
 #include "ops/amx/tiles_amx.h"
 
-#define PLANES 3
 #define GROUPS (ATTEND_MOST_HEADS / 16)
 #define KEY_STEPS (ATTEND_BLOCK / STEP)
 
@@ -62,29 +60,6 @@ static size_t attend_bytes(int64_t dim)
 static inline int planes_of(const struct attend_keys *k, int64_t step)
 {
     return (step + 1) * STEP <= k->plain ? 1 : PLANES;
-}
-
-static inline __m512 floats_of_halves(__m256i h)
-{
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
-}
-
-/* The planes of 32 floats. */
-static inline void split(__m512 lower, __m512 upper, int planes, __m512i *half)
-{
-    for (int k = 0; k < planes; k++) {
-        half[k] = halves_of(lower, upper);
-        lower = _mm512_sub_ps(lower, floats_of_halves(_mm512_castsi512_si256(half[k])));
-        upper = _mm512_sub_ps(upper, floats_of_halves(_mm512_extracti64x4_epi64(half[k], 1)));
-    }
-}
-
-/* Values [at, at + 16) of n. */
-static inline __m512 floats_to(const float *x, int64_t at, int64_t n)
-{
-    int64_t left = n - at;
-    __mmask16 in = left >= 16 ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1);
-    return _mm512_maskz_loadu_ps(in, x + at);
 }
 
 /* Rows of n values of a left side. */

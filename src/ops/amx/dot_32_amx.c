@@ -1,13 +1,19 @@
-/* Products of formats of 32 with AMX, in bfloat16 (docs/NUMERICS.md). */
+/* Products of formats of 32 and of floats with AMX, in bfloat16 (docs/NUMERICS.md). */
 #include "base/check.h"
 #include "ops/amx/products_32_amx.h"
+#include "ops/amx/thirds_amx.h"
 
 /* ---- panels ---- */
 
-/* The same values of neighbouring panels fall into different sets of a cache. */
-size_t amx_panel_bytes_32(int64_t n, int columns)
+static int batch_planes(enum act_kind kind)
 {
-    size_t bytes = (size_t)steps_32(n) * step_bytes_32(columns);
+    return kind == ACT_NONE ? PLANES : 1;
+}
+
+/* The same values of neighbouring panels fall into different sets of a cache. */
+size_t amx_panel_bytes_32(int64_t n, enum act_kind kind, int columns)
+{
+    size_t bytes = (size_t)(batch_planes(kind) * steps_32(n)) * step_bytes_32(columns);
     size_t unit = 2 * PANEL_ALIGN;
     if (columns < PANEL_ROWS)
         return (bytes + PANEL_ALIGN - 1) & ~(size_t)(PANEL_ALIGN - 1);
@@ -36,9 +42,30 @@ pack_kind(const struct act *x, int n_rows, const struct panel_form *form, enum a
     }
 }
 
+/* Of a float row d has the values. */
+static void pack_floats(const struct act *x, int n_rows, const struct panel_form *form,
+                        uint8_t *panel)
+{
+    size_t bytes = step_bytes_32(form->columns);
+    for (int64_t s = 0; s < steps_32(form->n); s++) {
+        __m512i v[PLANES][PANEL_ROWS], half[PLANES];
+        for (int i = 0; i < PANEL_ROWS; i++) {
+            const float *row = x[i < n_rows ? i : 0].d;
+            int64_t n = i < n_rows ? form->n : 0;
+            split(floats_to(row, s * STEP, n), floats_to(row, s * STEP + 16, n), PLANES, half);
+            for (int k = 0; k < PLANES; k++)
+                v[k][i] = half[k];
+        }
+        for (int k = 0; k < PLANES; k++, panel += bytes)
+            put_columns(v[k], form->columns, panel);
+    }
+}
+
 void amx_pack_32(const struct act *x, int n_rows, const struct panel_form *form, uint8_t *panel)
 {
-    if (form->kind == ACT_32)
+    if (form->kind == ACT_NONE)
+        pack_floats(x, n_rows, form, panel);
+    else if (form->kind == ACT_32)
         pack_kind(x, n_rows, form, ACT_32, panel);
     else
         pack_kind(x, n_rows, form, ACT_32_Q8, panel);
@@ -54,6 +81,13 @@ void amx_pack_32(const struct act *x, int n_rows, const struct panel_form *form,
     }
 FORMATS_32(UNPACK)
 
+#define UNPACK_FLOAT(type, name)                                                                   \
+    static void unpack_##name(const struct qrows *w, const struct part_32 *p, struct chunk *c)     \
+    {                                                                                              \
+        thirds_rows(type, w, p, c);                                                                \
+    }
+FORMATS_FLOAT(UNPACK_FLOAT)
+
 static unpack_fn unpack_of(enum quant_type type)
 {
 #define UNPACK_OF(type, block)                                                                     \
@@ -61,8 +95,9 @@ static unpack_fn unpack_of(enum quant_type type)
         return unpack_##block;
     switch (type) {
         FORMATS_32(UNPACK_OF)
+        FORMATS_FLOAT(UNPACK_OF)
     default:
-        SLUICE_ASSERT(!"a format of 32");
+        SLUICE_ASSERT(!"a format of 32 or floats");
         return NULL;
     }
 }
@@ -81,15 +116,20 @@ static struct tile_shape_table shapes_of(int columns)
 static void dot_panels(const struct panel_dot *d, const struct panel_view *x, float *y,
                        int64_t stride)
 {
-    struct chunk chunk[2][PIECE_CHUNKS];
+    struct chunk chunk[2][MOST_CHUNKS];
+    bool floats = act_kind(d->w.type) == ACT_NONE;
     struct products_32 p = {
         .chunk = chunk, .w = &d->w, .n_rows = d->n_rows, .x = x, .unpack = unpack_of(d->w.type),
         .scale = d->w.type == QUANT_Q8_0 ? Q8_0_SUM_SCALE : 1.0f,
         .sums = (struct pair_sums *)(void *)d->room,
         .groups = (d->n_rows + CHUNK_ROWS - 1) / CHUNK_ROWS,
         .panels = (x->n + PANEL_ROWS - 1) / PANEL_ROWS,
+        .planes = floats ? weight_planes(d->w.type) : 1,
+        .x_planes = batch_planes(act_kind(d->w.type)),
     };
-    p.wide = along_rows(p.panels) ? 1 : PIECE_CHUNKS;
+    p.wide = along_rows(p.panels) || floats ? 1 : PIECE_CHUNKS;
+    p.step_bytes = (size_t)p.x_planes * step_bytes_32(x->columns);
+    p.piece_bytes = quant_row_bytes(d->w.type, p.wide * CHUNK);
     p.pieces = (d->w.n + p.wide * CHUNK - 1) / (p.wide * CHUNK);
     run_products_32(&p);
     put_sums(&p, y, stride);

@@ -14,35 +14,36 @@ static void quantise(const float *x, int64_t n, enum act_kind kind, const struct
 
 static size_t panel_bytes(int64_t n, enum act_kind kind, int columns)
 {
-    return act_kind_block(kind) == 32 ? amx_panel_bytes_32(n, columns) : amx_panel_bytes_256(n);
+    return act_kind_block(kind) == 256 ? amx_panel_bytes_256(n)
+                                       : amx_panel_bytes_32(n, kind, columns);
 }
 
 static void panel_pack(const struct act *x, int n_rows, const struct panel_form *form,
                        uint8_t *panel)
 {
-    if (act_kind_block(form->kind) == 32)
-        amx_pack_32(x, n_rows, form, panel);
-    else
+    if (act_kind_block(form->kind) == 256)
         amx_pack_256(x, n_rows, form, panel);
+    else
+        amx_pack_32(x, n_rows, form, panel);
 }
 
 static void panel_dot(const struct panel_dot *d, const struct panel_view *x, float *y,
                       int64_t stride)
 {
     SLUICE_ASSERT(d->n_rows <= PANEL_WEIGHTS && x->n <= PANEL_MOST * PANEL_ROWS);
-    if (act_block(d->w.type) == 32)
-        amx_dot_32(d, x, y, stride);
-    else
+    if (act_block(d->w.type) == 256)
         amx_dot_256(d, x, y, stride);
+    else
+        amx_dot_32(d, x, y, stride);
 }
 
 /* A panel of bytes costs the same however many of its rows are there: as measured, with a machine's
  * other tenants in mind, who slow tiles down more than the rest. */
 static int panels_from(enum quant_type type)
 {
-    if (act_block(type) == 32)
+    if (act_block(type) != 256)
         return 1;
-    return type == QUANT_Q2_K ? 3 : type == QUANT_IQ2_XXS ? 4 : 5;
+    return type == QUANT_Q2_K ? 3 : type == QUANT_IQ2_XXS || type == QUANT_Q4_K ? 4 : 5;
 }
 
 static const struct panels amx_panels = {

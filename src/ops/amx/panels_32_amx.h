@@ -1,7 +1,8 @@
-/* Panels of batch rows for formats of 32, as tiles take them: bfloat16, two values of one row side
- * by side, then those of the next row: half[step][pair][column][2], in the order of halves_amx.h. A
- * panel has as many columns as its set; those without a row are zeros. A quantised row (struct act)
- * has its bfloat16 in the place of words, and nothing else. */
+/* Panels of batch rows for formats of 32 and for floats, as tiles take them: bfloat16, two values
+ * of one row side by side, then those of the next row: half[step][plane][pair][column][2], in the
+ * order of halves_amx.h. Rows for floats have three planes and the values' own order. A panel has
+ * as many columns as its set; those without a row are zeros. A quantised row (struct act) has its
+ * bfloat16 in the place of words, and nothing else. */
 #ifndef SLUICE_OPS_AMX_PANELS_32_AMX_H
 #define SLUICE_OPS_AMX_PANELS_32_AMX_H
 

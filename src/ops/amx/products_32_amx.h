@@ -1,4 +1,4 @@
-/* Products of formats of 32 with panels.
+/* Products of formats of 32, and of floats in planes (thirds_amx.h), with panels.
  *
  * Registers 0 to 3 take sums of two tiles of weight rows with one panel or two, 4 and 5 weights, 6
  * and 7 batch rows. A piece is a chunk or two of CHUNK_ROWS weight rows: between the products of
@@ -22,6 +22,8 @@
 /* Rows of a chunk that are unpacked after a step, as measured; of two chunks half as many. */
 #define ROWS_AT_ONCE 16
 #define PIECE_CHUNKS 2
+/* Chunks of a piece at most: of floats one for each plane. */
+#define MOST_CHUNKS 3
 
 /* Sums of CHUNK_ROWS weight rows with two panels: tile 2 * panel + weight. */
 struct pair_sums {
@@ -37,8 +39,11 @@ struct products_32 {
     unpack_fn unpack;
     float scale;                   /* of sums */
     struct pair_sums *sums;        /* [groups][pairs] */
-    struct chunk (*chunk)[PIECE_CHUNKS]; /* [2], of pieces in turn */
+    struct chunk (*chunk)[MOST_CHUNKS]; /* [2], of pieces in turn */
+    size_t step_bytes;             /* of a panel */
+    uint64_t piece_bytes;          /* of a weight row */
     int64_t pieces;                /* of a row */
+    int planes, x_planes;          /* of weights and batch rows; formats of 32: 1 */
     int wide;                      /* chunks of a piece */
     int groups, panels;            /* of CHUNK_ROWS weight rows; of PANEL_ROWS batch rows */
 };
@@ -75,11 +80,10 @@ static inline struct piece piece_of(const struct products_32 *p, int64_t number)
 static inline uint64_t ahead_of(const struct products_32 *p, struct piece at)
 {
     uint64_t row_bytes = p->w->row_bytes;
-    uint64_t piece_bytes = (uint64_t)p->wide * CHUNK_BLOCKS * block_bytes(p->w->type);
     if (!along_rows(p->panels))
         return CHUNK_ROWS * row_bytes;
     bool same_rows = at.at + PIECES_AHEAD < p->pieces;
-    return PIECES_AHEAD * piece_bytes + (same_rows ? 0 : (CHUNK_ROWS - 1) * row_bytes);
+    return PIECES_AHEAD * p->piece_bytes + (same_rows ? 0 : (CHUNK_ROWS - 1) * row_bytes);
 }
 
 /* Unpacks the rows [*done, rows) of a piece, of which those from n_rows on do not exist. */
@@ -112,10 +116,32 @@ static inline void dot_step(const struct chunk *c, int s, const uint8_t *x, size
     }
 }
 
+/* A step of planes: pairs of those of the weights, then of the batch rows, in turn. */
+static inline void dot_step_planes(const struct products_32 *p, const struct chunk *c, int s,
+                                   const uint8_t *x, size_t apart)
+{
+    size_t stride = (size_t)p->x->columns * 4, plane_bytes = step_bytes_32(p->x->columns);
+    for (int i = 0; i < p->planes; i++) {
+        tile_load(4, c[i].half[s], 64);
+        tile_load(5, c[i].half[s] + TILE_ROWS, 64);
+        for (int j = 0; j < p->x_planes && i + j < p->x_planes; j++) {
+            const uint8_t *from = x + (size_t)j * plane_bytes;
+            tile_load(6, from, stride);
+            tile_dot_half(0, 4, 6);
+            tile_dot_half(1, 5, 6);
+            if (!apart)
+                continue;
+            tile_load(7, from + apart, stride);
+            tile_dot_half(2, 4, 7);
+            tile_dot_half(3, 5, 7);
+        }
+    }
+}
+
 /* Asks for a part of a step of the next piece of a panel: groups share the step's lines. */
 static inline void ask_step(const struct products_32 *p, const uint8_t *x, int group)
 {
-    size_t bytes = step_bytes_32(p->x->columns);
+    size_t bytes = p->step_bytes;
     size_t first = bytes / 64 * (size_t)group / (size_t)p->groups * 64;
     size_t last = bytes / 64 * (size_t)(group + 1) / (size_t)p->groups * 64;
     for (size_t k = first; k < last; k += 64)
@@ -127,7 +153,6 @@ static inline void multiply_piece(struct products_32 *p, int64_t number, int64_t
 {
     const struct panel_view *x = p->x;
     struct piece at = piece_of(p, number);
-    size_t step_bytes = step_bytes_32(x->columns);
     int64_t step0 = at.at * p->wide * CHUNK_STEPS, left = steps_32(p->w->n) - step0;
     int steps = left < p->wide * CHUNK_STEPS ? (int)left : p->wide * CHUNK_STEPS;
     int pairs = pairs_of(p), at_once = ROWS_AT_ONCE / p->wide;
@@ -135,14 +160,18 @@ static inline void multiply_piece(struct products_32 *p, int64_t number, int64_t
     bool kept = along_rows(p->panels), first = at.at == 0, last = at.at == p->pieces - 1;
     for (int k = 0; k < pairs; k++) {
         struct pair_sums *sums = &p->sums[at.group * pairs + k];
-        const uint8_t *from = x->at + 2 * (size_t)k * x->stride + (size_t)step0 * step_bytes;
+        const uint8_t *from = x->at + 2 * (size_t)k * x->stride + (size_t)step0 * p->step_bytes;
         if (first)
             tile_zero_sums();
         else if (!kept)
             tile_load_sums(sums->tile);
-        for (int s = 0; s < steps; s++, from += step_bytes) {
-            dot_step(&p->chunk[number % 2][s / CHUNK_STEPS], s % CHUNK_STEPS, from,
-                     (size_t)x->columns * 4, 2 * k + 1 < p->panels ? x->stride : 0);
+        for (int s = 0; s < steps; s++, from += p->step_bytes) {
+            const struct chunk *c = p->chunk[number % 2];
+            size_t apart = 2 * k + 1 < p->panels ? x->stride : 0;
+            if (p->x_planes > 1)
+                dot_step_planes(p, c, s, from, apart);
+            else
+                dot_step(&c[s / CHUNK_STEPS], s % CHUNK_STEPS, from, (size_t)x->columns * 4, apart);
             if (!kept) {
                 ask_step(p, from, at.group);
                 ask_step(p, from + x->stride, at.group);

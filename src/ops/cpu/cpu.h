@@ -106,7 +106,7 @@ struct operand {
     /* [ACT_KINDS] the same rows as panels; at NULL: not packed */
     struct panel_view panels[ACT_KINDS];
 };
-/* Row i, quantised. */
+/* Row i, quantised; of ACT_NONE as it is, in d. */
 struct act cpu_operand_act(const struct operand *x, int64_t i, enum act_kind kind);
 
 struct weight_rows {
@@ -137,7 +137,7 @@ void cpu_tile(const struct tile_call *call, const struct operand *x, float *out,
 bool cpu_wants_panels(const struct cpu_ctx *ctx, enum quant_type type, int64_t n_rows);
 /* Batch rows that cpu_tile takes at a time. */
 int64_t cpu_pass_rows(const struct cpu_ctx *ctx);
-/* Packs the quantised rows of x in parts of `part` values. The set lies behind the first *used
+/* Packs the rows of x in parts of `part` values. The set lies behind the first *used
  * bytes of ctx->panels, which grow by it. */
 struct panel_set cpu_pack(struct cpu_ctx *ctx, const struct operand *x, int64_t part,
                           enum act_kind kind, size_t *used);
@@ -145,8 +145,10 @@ struct panel_set cpu_pack(struct cpu_ctx *ctx, const struct operand *x, int64_t 
 struct panel_view cpu_panel_view(const struct panel_set *set, int64_t row, int64_t n, int64_t part);
 /* Packs whole rows, at most GATHER_PANELS panels of them, into room[gather_room]: x->panels. */
 void cpu_gather(const struct cpu_ctx *ctx, struct operand *x, enum act_kind kind, uint8_t *room);
-/* Bytes that a panel of whole rows of up to n values takes at most, in up to `parts` parts. */
-size_t cpu_panel_most(const struct cpu_ctx *ctx, int64_t n, int32_t parts);
+/* Bytes that a panel of whole rows of up to n values takes at most, quantised; and that panels of
+ * every kind take together, in up to `parts` parts. */
+size_t cpu_panel_most(const struct cpu_ctx *ctx, int64_t n);
+size_t cpu_panel_all(const struct cpu_ctx *ctx, int64_t n, int32_t parts);
 
 /* 1 / sqrt(mean(x^2) + eps) */
 float cpu_inv_rms(const struct cpu_ctx *ctx, const float *x, int64_t n, float eps);

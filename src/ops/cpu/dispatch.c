@@ -155,8 +155,8 @@ static void plan_panels(struct cpu_ctx *ctx)
     if (!ctx->leaf->panels)
         return;
     int64_t widest = l->dim > l->inner ? l->dim : l->inner;
-    ctx->panel_room = (ACT_KINDS - 1) * groups * cpu_panel_most(ctx, ctx->max_act, l->groups);
-    ctx->gather_room = GATHER_PANELS * cpu_panel_most(ctx, widest, 1);
+    ctx->panel_room = groups * cpu_panel_all(ctx, ctx->max_act, l->groups);
+    ctx->gather_room = GATHER_PANELS * cpu_panel_most(ctx, widest);
 }
 
 static enum sluice_status cpu_plan(void *ctx, const struct ops_limits *limits,

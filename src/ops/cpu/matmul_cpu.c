@@ -79,6 +79,8 @@ static const float *float_row(const struct operand *x, int64_t i)
 
 struct act cpu_operand_act(const struct operand *x, int64_t i, enum act_kind kind)
 {
+    if (kind == ACT_NONE)
+        return (struct act){.d = (float *)(uintptr_t)float_row(x, i)};
     return cpu_act(x->act[kind], x->act_stride, row_of(x, i), x->width, x->offset, kind);
 }
 
@@ -176,10 +178,11 @@ void cpu_tile(const struct tile_call *call, const struct operand *x, float *out,
     struct cpu_work work = cpu_worker(call->ctx, call->worker);
     struct qrows rows = {.type = w->type, .n = w->n_in,
                          .row_bytes = quant_row_bytes(w->type, w->n_in)};
-    const struct panel_view *panels = &x->panels[act_kind(w->type)];
+    enum act_kind kind = act_kind(w->type);
+    const struct panel_view *panels = &x->panels[kind];
     SLUICE_ASSERT(w->n_in <= call->ctx->max_act && call->n_rows <= cpu_tile_rows(call->ctx));
     rows.data = w->data + (uint64_t)call->first * rows.row_bytes;
-    if (panels->at && !x->exact) {
+    if (panels->at && (kind == ACT_NONE || !x->exact)) {
         struct panel_dot d = {.w = rows, .n_rows = call->n_rows, .room = work.sums};
         call->ctx->leaf->panels->dot(&d, panels, out, stride);
         return;
@@ -279,13 +282,16 @@ static void prepare_batch(struct cpu_ctx *ctx, struct matmul_job *job)
 {
     bool need[ACT_KINDS] = {false};
     size_t used = 0;
-    for (int j = 0; j < job->n_w; j++)
-        need[act_kind(job->w[j].type)] = !job->x.exact;
+    for (int j = 0; j < job->n_w; j++) {
+        enum act_kind kind = act_kind(job->w[j].type);
+        need[kind] = kind == ACT_NONE || !job->x.exact;
+    }
     struct float_rows rows = {job->x.x, job->x.x_stride, job->n, job->x.width, job->w[0].n_in};
-    for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++) {
+    for (enum act_kind k = ACT_NONE; k < ACT_KINDS; k++) {
         if (!need[k])
             continue;
-        cpu_quantise(ctx, &rows, k);
+        if (k != ACT_NONE)
+            cpu_quantise(ctx, &rows, k);
         if (wants_panels(job, k))
             job->panels[k] = cpu_pack(ctx, &job->x, job->w[0].n_in, k, &used);
     }

@@ -1,4 +1,5 @@
-/* Panels: quantised batch rows packed for the products of a table that has `struct panels`.
+/* Panels: batch rows, quantised or as they are, packed for the products of a table that has `struct
+ * panels`.
  *
  * A matrix product packs all its rows once, before the loop over weights: part p of the rows (a
  * matrix of a grouped weight) has its panels side by side, then those of part p + 1. Experts gather
@@ -12,8 +13,7 @@
 
 bool cpu_wants_panels(const struct cpu_ctx *ctx, enum quant_type type, int64_t n_rows)
 {
-    return ctx->leaf->panels && act_kind(type) != ACT_NONE &&
-           n_rows >= ctx->leaf->panels->from(type);
+    return ctx->leaf->panels && n_rows >= ctx->leaf->panels->from(type);
 }
 
 int64_t cpu_pass_rows(const struct cpu_ctx *ctx)
@@ -22,14 +22,28 @@ int64_t cpu_pass_rows(const struct cpu_ctx *ctx)
     return ctx->leaf->panels && most < rows ? most : rows;
 }
 
-size_t cpu_panel_most(const struct cpu_ctx *ctx, int64_t n, int32_t parts)
+static size_t bytes_of(const struct cpu_ctx *ctx, int64_t n, int32_t parts, enum act_kind kind)
+{
+    return ctx->leaf->panels->bytes((n + 255) / 256 * 256, kind, PANEL_ROWS) +
+           (size_t)(parts > 1 ? parts : 1) * PART_SLACK;
+}
+
+size_t cpu_panel_most(const struct cpu_ctx *ctx, int64_t n)
 {
     size_t most = 0;
     for (enum act_kind k = ACT_NONE + 1; k < ACT_KINDS; k++) {
-        size_t bytes = ctx->leaf->panels->bytes((n + 255) / 256 * 256, k, PANEL_ROWS);
+        size_t bytes = bytes_of(ctx, n, 1, k);
         most = bytes > most ? bytes : most;
     }
-    return most + (size_t)(parts > 1 ? parts : 1) * PART_SLACK;
+    return most;
+}
+
+size_t cpu_panel_all(const struct cpu_ctx *ctx, int64_t n, int32_t parts)
+{
+    size_t all = 0;
+    for (enum act_kind k = ACT_NONE; k < ACT_KINDS; k++)
+        all += bytes_of(ctx, n, parts, k);
+    return all;
 }
 
 /* The columns of panels of n rows. */
