@@ -75,15 +75,22 @@ static inline struct piece piece_of(const struct products_32 *p, int64_t number)
 /* Along rows, memory is asked for this many pieces ahead. */
 #define PIECES_AHEAD 4
 
-/* Bytes from a row of a piece to what is asked for meanwhile: values of the same rows that follow,
- * at the end of rows of the next; or the same values of the next rows. */
+/* Bytes from a row of a piece to what is asked for meanwhile. Along rows: values of the same rows
+ * that follow, at the end of rows of the next. Otherwise the same values of the next group; after
+ * the last group the first one's next values; at the end of rows those that follow all groups. The
+ * difference may be negative: it wraps around. */
 static inline uint64_t ahead_of(const struct products_32 *p, struct piece at)
 {
-    uint64_t row_bytes = p->w->row_bytes;
-    if (!along_rows(p->panels))
-        return CHUNK_ROWS * row_bytes;
-    bool same_rows = at.at + PIECES_AHEAD < p->pieces;
-    return PIECES_AHEAD * p->piece_bytes + (same_rows ? 0 : (CHUNK_ROWS - 1) * row_bytes);
+    uint64_t row_bytes = p->w->row_bytes, group = CHUNK_ROWS * row_bytes;
+    if (along_rows(p->panels)) {
+        bool same_rows = at.at + PIECES_AHEAD < p->pieces;
+        return PIECES_AHEAD * p->piece_bytes + (same_rows ? 0 : (CHUNK_ROWS - 1) * row_bytes);
+    }
+    if (at.group + 1 < p->groups)
+        return group;
+    if (at.at + 1 < p->pieces)
+        return p->piece_bytes - (uint64_t)(p->groups - 1) * group;
+    return group - (uint64_t)at.at * p->piece_bytes;
 }
 
 /* Unpacks the rows [*done, rows) of a piece, of which those from n_rows on do not exist. */

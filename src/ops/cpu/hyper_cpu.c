@@ -5,7 +5,8 @@
 #include "ops/cpu/cpu.h"
 
 #define HYPER_MAX_STREAMS 8
-/* Items of the logits: rows of fn and of the batch. */
+/* Items of the logits: rows of fn and of the batch, whose streams stay in the second-level cache
+ * while groups of fn's rows take turns. */
 #define FN_ROWS 4
 #define FN_BATCH 16
 
@@ -14,7 +15,7 @@ struct logits_job {
     const struct weight *fn;
     const float *x;                /* [.][S*D] */
     const int32_t *row;            /* rows of x; NULL: all */
-    int64_t n, parts;              /* parts: items of a group of fn's rows */
+    int64_t n, groups;             /* groups of fn's rows: items of FN_BATCH rows */
     float *logits;                 /* [n][n_out] */
 };
 
@@ -25,7 +26,7 @@ static void logits_items(void *arg, int64_t first, int64_t last, int worker)
     struct cpu_work work = cpu_worker(job->ctx, worker);
     uint64_t row_bytes = quant_row_bytes(fn->type, fn->n_in);
     for (int64_t at = first; at < last; at++) {
-        int64_t r = at / job->parts * FN_ROWS, i = at % job->parts * FN_BATCH;
+        int64_t r = at % job->groups * FN_ROWS, i = at / job->groups * FN_BATCH;
         int n_w = fn->n_out - r < FN_ROWS ? (int)(fn->n_out - r) : FN_ROWS;
         int n_x = job->n - i < FN_BATCH ? (int)(job->n - i) : FN_BATCH;
         const float *w[FN_ROWS], *x[FN_BATCH];
@@ -52,9 +53,9 @@ static void logits_items(void *arg, int64_t first, int64_t last, int worker)
 static void mix_logits(struct cpu_ctx *ctx, struct logits_job *job)
 {
     SLUICE_ASSERT(job->n <= ctx->limits.max_rows && job->fn->n_in <= ctx->max_act);
-    job->parts = (job->n + FN_BATCH - 1) / FN_BATCH;
-    int64_t groups = (job->fn->n_out + FN_ROWS - 1) / FN_ROWS;
-    cpu_parallel(ctx, groups * job->parts, 1, logits_items, job);
+    int64_t parts = (job->n + FN_BATCH - 1) / FN_BATCH;
+    job->groups = (job->fn->n_out + FN_ROWS - 1) / FN_ROWS;
+    cpu_parallel(ctx, job->groups * parts, 1, logits_items, job);
 }
 
 /* Row softmax, then alternating column and row normalisation: `iters` iterations, the first being
