@@ -32,10 +32,11 @@ static void leaf_quantise(const struct leaves *leaf)
         x[600] = INFINITY;
         x[900] = NAN;
         int16_t q[2][1024], s[2][64];
+        int8_t planes[2048];
         float d[2][32];
         memset(d, 0, sizeof(d));
-        leaves_c.quantise(x, 1024, kind, &(struct act){q[0], s[0], d[0]});
-        leaf->quantise(x, 1024, kind, &(struct act){q[1], s[1], d[1]});
+        leaves_c.quantise(x, 1024, kind, &(struct act){q[0], s[0], d[0], planes});
+        leaf->quantise(x, 1024, kind, &(struct act){q[1], s[1], d[1], planes});
         if (kind != ACT_256_BYTE) /* these may lie in an order of their own */
             same_bits(q[1], q[0], sizeof(q[0]), leaf->name, "quantise", "");
         same_bits(s[1], s[0], sizeof(s[0]), leaf->name, "quantise sums", "");
@@ -84,14 +85,15 @@ static void leaf_products(const struct leaves *leaf, enum quant_type type, int64
     struct qrows rows = {type, w.data, n, quant_row_bytes(type, n)};
     static int16_t q[2][ROW_BATCH][4096], s[2][ROW_BATCH][256];
     static float d[2][ROW_BATCH][128];
+    static int8_t planes[ROW_BATCH][8192];
     float *x = case_floats(ROW_BATCH * n, 1.0f), z[2][ROW_BATCH][TILE_ROWS];
     struct act by_c[ROW_BATCH], act[ROW_BATCH];
     for (int i = 0; i < ROW_BATCH; i++) {
         for (int64_t k = 0; k < n; k++) /* the parts of a block differ in size */
             x[i * n + k] *= (float)(1 + (k / 32 + i) % 9);
-        by_c[i] = (struct act){q[0][i], s[0][i], d[0][i]};
+        by_c[i] = (struct act){q[0][i], s[0][i], d[0][i], NULL};
         leaves_c.quantise(x + i * n, n, act_kind(type), &by_c[i]);
-        act[i] = (struct act){q[1][i], s[1][i], d[1][i]};
+        act[i] = (struct act){q[1][i], s[1][i], d[1][i], planes[i]};
         leaf->quantise(x + i * n, n, act_kind(type), &act[i]);
     }
     struct tile *t0 = tile_in(0, type, n), *t1 = tile_in(1, type, n);
@@ -239,7 +241,7 @@ static struct act *quantised(const struct leaves *leaf, const struct panel_case 
     int64_t n = c->rows.n;
     for (int i = 0; i < c->most; i++) {
         act[i] = (struct act){malloc((size_t)n * 2), malloc((size_t)n / 8 + 2),
-                              malloc((size_t)n * 4)};
+                              malloc((size_t)n * 4), malloc((size_t)n * 2)};
         if (kind == ACT_NONE)
             memcpy(act[i].d, c->x + i * n, (size_t)n * 4);
         else
@@ -254,6 +256,7 @@ static void free_acts(struct act *act, int n)
         free(act[i].q);
         free(act[i].sum16);
         free(act[i].d);
+        free(act[i].planes);
     }
     free(act);
 }
@@ -357,7 +360,7 @@ static void values_of(const struct leaves *leaf, enum quant_type type, const uin
     for (int k = 0; k < 32; k++) {
         float x[32] = {0};
         x[k] = 1;
-        act[k] = (struct act){q[k], sum16[k], d[k]};
+        act[k] = (struct act){q[k], sum16[k], d[k], NULL};
         leaf->quantise(x, 32, form.kind, &act[k]);
     }
     leaf->panels->pack(act, PANEL_ROWS, &form, panel);

@@ -15,15 +15,19 @@ size_t amx_panel_bytes_256(int64_t n)
 void amx_pack_256(const struct act *x, int n_rows, const struct panel_form *form, uint8_t *panel)
 {
     static const int16_t none[16];
+    const __m512i zero = _mm512_setzero_si512();
     struct tail_256 *tail = tails_256(panel, form->n);
     for (int64_t b = 0; b < form->n / 256; b++) {
         struct panel_256 *to = (struct panel_256 *)(void *)panel + b;
         for (int k = 0; k < 4; k++) {
-            __m512i v[PANEL_ROWS][2];
-            memset(v, 0, sizeof(v));
-            for (int i = 0; i < n_rows; i++)
-                words_256(&x[i], b, k, form->kind, v[i]);
-            put_planes(v, form->kind, &to->low[k][0][0][0], &to->high[k][0][0][0]);
+            __m512i low[PANEL_ROWS], high[PANEL_ROWS];
+            for (int i = 0; i < PANEL_ROWS; i++) {
+                low[i] = high[i] = zero;
+                if (i < n_rows)
+                    planes_256(&x[i], b, k, form->kind, &low[i], &high[i]);
+            }
+            transpose16(low, (int16_t *)(void *)to->low[k]);
+            transpose16(high, (int16_t *)(void *)to->high[k]);
         }
         for (int i = 0; i < PANEL_ROWS; i++) {
             pack_sums(i < n_rows ? x[i].sum16 + b * 16 : none, i, &tail[b]);

@@ -12,6 +12,15 @@ static void quantise(const float *x, int64_t n, enum act_kind kind, const struct
         avx512_quantise(x, n, kind, to);
 }
 
+static void row_dot(const struct qrows *w, int n_rows, const struct act *x, int n,
+                    float (*y)[TILE_ROWS])
+{
+    if (w->type == QUANT_Q4_K && n == 1)
+        avx512_row_q4_k_planes(w, n_rows, x, y[0]);
+    else
+        avx512_row_dot(w, n_rows, x, n, y);
+}
+
 static size_t panel_bytes(int64_t n, enum act_kind kind, int columns)
 {
     return act_kind_block(kind) == 256 ? amx_panel_bytes_256(n)
@@ -55,5 +64,5 @@ static const struct panels amx_panels = {
 };
 
 const struct leaves leaves_amx = {
-    LEAVES_AVX512, .quantise = quantise, .name = "amx", .panels = &amx_panels,
+    LEAVES_AVX512, .quantise = quantise, .row_dot = row_dot, .name = "amx", .panels = &amx_panels,
     .attend = &amx_attend_tiles};

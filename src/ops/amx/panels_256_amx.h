@@ -31,48 +31,31 @@ static inline __attribute__((always_inline)) int panel_bits(enum act_kind kind)
     return kind == ACT_256 ? 3 : 7; /* +-1016 and +-2032 */
 }
 
-/* 64 values of each row as words, [2] of 32, to 16 rows of the two planes of a panel. */
-static inline __attribute__((always_inline)) void
-put_planes(const __m512i (*v)[2], enum act_kind kind, int8_t *low, int8_t *high)
-{
-    unsigned bits = (unsigned)panel_bits(kind);
-    __m512i a[PANEL_ROWS], b[PANEL_ROWS];
-    for (int i = 0; i < PANEL_ROWS; i++) {
-        __m512i h[2], l[2];
-        for (int k = 0; k < 2; k++) {
-            h[k] = _mm512_srai_epi16(v[i][k], bits);
-            l[k] = _mm512_sub_epi16(v[i][k], _mm512_slli_epi16(h[k], bits));
-        }
-        a[i] = bytes_of(l[0], l[1]);
-        b[i] = bytes_of(h[0], h[1]);
-        if (kind == ACT_256) {
-            a[i] = in_pairs(a[i]);
-            b[i] = in_pairs(b[i]);
-        }
-    }
-    transpose16(a, (int16_t *)(void *)low);
-    transpose16(b, (int16_t *)(void *)high);
-}
-
-/* 64 values, number k of the block b, as words. */
-static inline void words_256(const struct act *x, int64_t b, int k, enum act_kind kind, __m512i *v)
+/* 64 values, number k of the block b, as two planes. */
+static inline void planes_256(const struct act *x, int64_t b, int k, enum act_kind kind,
+                              __m512i *low, __m512i *high)
 {
     if (kind == ACT_256) {
-        v[0] = _mm512_loadu_si512(x->q + b * 256 + 64 * k);
-        v[1] = _mm512_loadu_si512(x->q + b * 256 + 64 * k + 32);
+        *low = _mm512_loadu_si512(x->planes + b * 512 + 64 * k);
+        *high = _mm512_loadu_si512(x->planes + b * 512 + 256 + 64 * k);
         return;
     }
     const struct act_bytes *a = act_bytes(x, b);
+    unsigned bits = (unsigned)panel_bits(kind);
     /* of each 8 values: their qword's place is that of their 32 */
-    __m512i times = _mm512_loadu_si512(a->times);
+    __m512i times = _mm512_loadu_si512(a->times), h[2], l[2];
     times = _mm512_or_si512(times, _mm512_slli_epi32(times, 16));
-    for (int h = 0; h < 2; h++) {
-        const __m256i *q = (const __m256i *)(const void *)(a->q + 64 * k + 32 * h);
+    for (int i = 0; i < 2; i++) {
+        const __m256i *q = (const __m256i *)(const void *)(a->q + 64 * k + 32 * i);
         __m512i at = _mm512_add_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3),
-                                      _mm512_set1_epi64(4 * h));
-        v[h] = _mm512_mullo_epi16(_mm512_cvtepi8_epi16(_mm256_loadu_si256(q)),
-                                  _mm512_permutexvar_epi64(at, times));
+                                      _mm512_set1_epi64(4 * i));
+        __m512i v = _mm512_mullo_epi16(_mm512_cvtepi8_epi16(_mm256_loadu_si256(q)),
+                                       _mm512_permutexvar_epi64(at, times));
+        h[i] = _mm512_srai_epi16(v, bits);
+        l[i] = _mm512_sub_epi16(v, _mm512_slli_epi16(h[i], bits));
     }
+    *low = bytes_of(l[0], l[1]);
+    *high = bytes_of(h[0], h[1]);
 }
 
 /* The sums of 16 values each of a block of row i, for formats with minima: those of ACT_256_BYTE,

@@ -4,8 +4,7 @@
  * they do in vectors.
  *
  * Formats whose activations are bytes (ACT_256_BYTE) have the order "eights" of bytes_avx512.h, the
- * others that in which a shift of bits takes the two 32 of a tile out of the same bytes: of each
- * first four, then of each the four after the next; then what that left out ("pairs"). */
+ * others "pairs". */
 #ifndef SLUICE_OPS_AMX_PLANES_AMX_H
 #define SLUICE_OPS_AMX_PLANES_AMX_H
 
@@ -43,20 +42,6 @@ static inline __attribute__((always_inline)) int planes_bits(enum quant_type typ
 /* low and high byte of v, -16256 <= v < 16320: v = 128 * high + low, -64 <= low < 64 */
 #define PLANE_HIGH(v) (((v) + 64 + 16384) / 128 - 128)
 #define PLANE_LOW(v) ((v) - 128 * PLANE_HIGH(v))
-
-/* 64 values in the order of a tile. */
-static inline __m512i in_pairs(__m512i v)
-{
-    const __m512i at = _mm512_setr_epi32(0, 8, 2, 10, 4, 12, 6, 14, 1, 9, 3, 11, 5, 13, 7, 15);
-    return _mm512_permutexvar_epi32(at, v);
-}
-
-/* 64 words as bytes. */
-static inline __m512i bytes_of(__m512i first, __m512i last)
-{
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(first)),
-                              _mm512_cvtepi16_epi8(last), 1);
-}
 
 static inline __attribute__((always_inline)) void put_head(enum quant_type type,
                                                            const struct unit *u, int i,
@@ -116,21 +101,6 @@ planes_words(enum quant_type type, const uint8_t *src, int i, struct chunk *c)
         _mm512_store_si512(c->low[k][i], in_pairs(bytes_of(low[0], low[1])));
     }
     put_head(type, &u, i, c);
-}
-
-/* Of 32 bytes in either half of a register the bytes of a tile's row: of a qword's first dword
- * eight bits from 8 * j + first on, then from 8 * j + last on, for j < 4; in the upper half of the
- * second dword. */
-static inline __attribute__((always_inline)) __m512i pairs_at(int first, int last)
-{
-    uint64_t at[2] = {0, 0};
-    for (int half = 0; half < 2; half++)
-        for (int j = 0; j < 8; j++) {
-            int bit = 8 * (j % 4) + (j < 4 ? first : last) + 32 * half;
-            at[half] |= (uint64_t)(bit & 63) << 8 * j;
-        }
-    long long lower = (long long)at[0], upper = (long long)at[1];
-    return _mm512_setr_epi64(lower, lower, lower, lower, upper, upper, upper, upper);
 }
 
 /* Of the 64 values of tile k: in each 16 bytes, where values of two groups of 16 meet, the words 0,

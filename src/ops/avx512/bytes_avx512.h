@@ -22,6 +22,54 @@ static inline const struct act_bytes *act_bytes(const struct act *x, int64_t blo
     return (const struct act_bytes *)(const void *)(x->q + block * 256);
 }
 
+/* ---- words as planes ---- */
+
+/* A block of words (ACT_256) is also kept as two planes of bytes, value = 8 * high + low: 256 low
+ * bytes, then the high ones. Of each 64 values first four of the lower 32 come, then four of the
+ * upper, then those of each after the next four; at last what that left out ("pairs"): a shift of
+ * bits takes values of both 32 out of the same bytes of weights. */
+static inline __m512i in_pairs(__m512i v)
+{
+    const __m512i at = _mm512_setr_epi32(0, 8, 2, 10, 4, 12, 6, 14, 1, 9, 3, 11, 5, 13, 7, 15);
+    return _mm512_permutexvar_epi32(at, v);
+}
+
+/* 64 words as bytes. */
+static inline __m512i bytes_of(__m512i first, __m512i last)
+{
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(first)),
+                              _mm512_cvtepi16_epi8(last), 1);
+}
+
+static inline void put_word_planes(const int16_t *q, int8_t *to)
+{
+    for (int k = 0; k < 4; k++) {
+        __m512i high[2], low[2];
+        for (int h = 0; h < 2; h++) {
+            __m512i v = _mm512_loadu_si512(q + 64 * k + 32 * h);
+            high[h] = _mm512_srai_epi16(v, 3);
+            low[h] = _mm512_and_si512(v, _mm512_set1_epi16(7));
+        }
+        _mm512_storeu_si512(to + 64 * k, in_pairs(bytes_of(low[0], low[1])));
+        _mm512_storeu_si512(to + 256 + 64 * k, in_pairs(bytes_of(high[0], high[1])));
+    }
+}
+
+/* Of 32 bytes in either half of a register 64 bytes in the order of pairs: of a qword's first dword
+ * eight bits from 8 * j + first on, then from 8 * j + last on, for j < 4; in the upper half of the
+ * second dword. */
+static inline __attribute__((always_inline)) __m512i pairs_at(int first, int last)
+{
+    uint64_t at[2] = {0, 0};
+    for (int half = 0; half < 2; half++)
+        for (int j = 0; j < 8; j++) {
+            int bit = 8 * (j % 4) + (j < 4 ? first : last) + 32 * half;
+            at[half] |= (uint64_t)(bit & 63) << 8 * j;
+        }
+    long long lower = (long long)at[0], upper = (long long)at[1];
+    return _mm512_setr_epi64(lower, lower, lower, lower, upper, upper, upper, upper);
+}
+
 /* Whether a format's products are of bytes, with an integer scale for each 32 values. */
 static inline __attribute__((always_inline)) bool has_bytes(enum quant_type type)
 {

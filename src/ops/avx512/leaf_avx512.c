@@ -40,6 +40,8 @@ void avx512_quantise(const float *x, int64_t n, enum act_kind kind, const struct
 {
     if (kind != ACT_256_BYTE) {
         elem_quantise(x, n, kind, to);
+        for (int64_t b = 0; kind == ACT_256 && b < n / 256; b++)
+            put_word_planes(to->q + b * 256, to->planes + b * 512);
         return;
     }
     for (int64_t b = 0; b < n / 256; b++)
@@ -360,11 +362,10 @@ static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *
         parts_sum(part[i / TILE_BATCH], n - i < TILE_BATCH ? n - i : TILE_BATCH, y + i);
 }
 
-static inline __attribute__((always_inline)) float row_of(enum quant_type type, uint32_t bytes,
-                                                          const uint8_t *row, int64_t n,
-                                                          const struct act *x)
+static inline __attribute__((always_inline)) float row_of(enum quant_type type, const uint8_t *row,
+                                                          int64_t n, const struct act *x)
 {
-    return has_bytes(type) ? row_iq2_xxs(row, n, x) : row_256(type, bytes, row, n, x);
+    return has_bytes(type) ? row_iq2_xxs(row, n, x) : row_256(type, type == QUANT_Q2_K, row, n, x);
 }
 
 /* One loop over rows for each format, with the unpacking inlined. */
@@ -384,8 +385,7 @@ static inline __attribute__((always_inline)) float row_of(enum quant_type type, 
             return;                                                                                \
         }                                                                                          \
         for (int o = 0; o < n_rows; o++)                                                           \
-            y[0][o] = row_of(type, sizeof(struct block), w->data + (uint64_t)o * w->row_bytes,     \
-                             w->n, x);                                                             \
+            y[0][o] = row_of(type, w->data + (uint64_t)o * w->row_bytes, w->n, x);                 \
         return;
 
 void avx512_row_dot(const struct qrows *w, int n_rows, const struct act *x, int n,
@@ -401,6 +401,12 @@ void avx512_row_dot(const struct qrows *w, int n_rows, const struct act *x, int 
     default:
         SLUICE_ASSERT(!"a quantised type");
     }
+}
+
+void avx512_row_q4_k_planes(const struct qrows *w, int n_rows, const struct act *x, float *y)
+{
+    for (int o = 0; o < n_rows; o++)
+        y[o] = row_256(QUANT_Q4_K, true, w->data + (uint64_t)o * w->row_bytes, w->n, x);
 }
 
 /* ---- float32 ---- */
@@ -632,4 +638,4 @@ void avx512_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, f
 }
 
 const struct leaves leaves_avx512 = {
-    LEAVES_AVX512, .quantise = avx512_quantise, .name = "avx512"};
+    LEAVES_AVX512, .quantise = avx512_quantise, .row_dot = avx512_row_dot, .name = "avx512"};

@@ -59,6 +59,93 @@ static inline __m512i dot_bytes(const __m512i *w, const int8_t *x, __m512i first
     return _mm512_add_epi32(s0, s1);
 }
 
+/* ---- bytes that meet the planes of words, and then their scales ---- */
+
+/* A block's numbers without scales in the order of pairs, and its scales as words: of Q4_K pairs of
+ * two 32, twice, then 8 times those, for each 64 values; of Q2_K two pairs of 16 for each 64, of
+ * each 128. */
+struct plane_block {
+    __m512i w[4];
+    _Alignas(64) int32_t scale[4][4];
+    __m512i groups[2];
+};
+
+/* 32 bytes, in both halves. */
+static inline __m512i twice_32(const uint8_t *p)
+{
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+
+static inline void plane_block_q4_k(const uint8_t *src, struct plane_block *b, struct unit *u)
+{
+    const __m512i by_tile = _mm512_setr_epi32(0, 0, 4, 4, 1, 1, 5, 5, 2, 2, 6, 6, 3, 3, 7, 7);
+    __m128i s = _mm_cvtepu8_epi16(_mm256_castsi256_si128(avx2_q45_head(src, u)));
+    __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(s), _mm_slli_epi16(s, 3), 1);
+    _mm512_store_si512(b->scale, _mm512_permutexvar_epi32(by_tile, _mm512_castsi256_si512(both)));
+    KEEP_IN_MEMORY(b->scale);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        __m512i v = _mm512_multishift_epi64_epi8(pairs_at(0, 4), twice_32(src + 16 + 32 * k));
+        b->w[k] = _mm512_and_si512(v, _mm512_set1_epi8(15));
+    }
+}
+
+static inline void plane_block_q2_k(const uint8_t *src, struct plane_block *b, struct unit *u)
+{
+    const __m512i groups = _mm512_broadcast_i64x4(_mm256_setr_epi32(
+        (int)0x80028000, (int)0x80028000, (int)0x80068004, (int)0x80068004, (int)0x80038001,
+        (int)0x80038001, (int)0x80078005, (int)0x80078005));
+    __m512i scales = q2_k_head(src, u);
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        __m512i v = twice_32(src + 16 + 32 * h), low = _mm512_set1_epi8(3);
+        b->w[2 * h] = _mm512_and_si512(_mm512_multishift_epi64_epi8(pairs_at(0, 2), v), low);
+        b->w[2 * h + 1] = _mm512_and_si512(_mm512_multishift_epi64_epi8(pairs_at(4, 6), v), low);
+        __m512i group = _mm512_add_epi8(groups, _mm512_set1_epi16((short)(8 * h)));
+        b->groups[h] = _mm512_shuffle_epi8(scales, group);
+    }
+}
+
+/* sum + products of the bytes w[k] with 64 of a plane, in sums of four */
+static inline __m512i plane_dot(__m512i sum, const struct plane_block *b, const int8_t *plane,
+                                int k)
+{
+    return _mm512_dpbusd_epi32(sum, b->w[k], _mm512_loadu_si512(plane + 64 * k));
+}
+
+/* Products with the planes at x, in 16 sums. Sums of four products with either plane are words. Of
+ * Q2_K 8 times those with the high plane and those with the low one are words together. */
+static inline __attribute__((always_inline)) __m512i
+plane_products(enum quant_type type, const struct plane_block *b, const int8_t *x)
+{
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i sum = zero, part[4];
+#pragma GCC unroll 4
+    for (int k = 0; type == QUANT_Q4_K && k < 4; k++) {
+        __m128i times = _mm_load_si128((const __m128i *)(const void *)b->scale[k]);
+        part[0] = _mm512_packs_epi32(plane_dot(zero, b, x, k), plane_dot(zero, b, x + 256, k));
+        sum = _mm512_dpwssd_epi32(sum, part[0], _mm512_broadcast_i32x4(times));
+    }
+    if (type == QUANT_Q4_K)
+        return sum;
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++)
+        part[k] = plane_dot(_mm512_slli_epi32(plane_dot(zero, b, x + 256, k), 3), b, x, k);
+    sum = _mm512_dpwssd_epi32(sum, _mm512_packs_epi32(part[0], part[1]), b->groups[0]);
+    return _mm512_dpwssd_epi32(sum, _mm512_packs_epi32(part[2], part[3]), b->groups[1]);
+}
+
+static inline __attribute__((always_inline)) void
+plane_block(enum quant_type type, const uint8_t *src, struct plane_block *b, struct unit *u)
+{
+    if (type == QUANT_Q4_K)
+        plane_block_q4_k(src, b, u);
+    else
+        plane_block_q2_k(src, b, u);
+}
+
+/* ---- words with one batch row ---- */
+
 /* Products of a block of Q4_K with 256 of one batch row, in 16 sums. Nibbles meet the batch row
  * first: their sums of two are words, which meet the scales in pairs. */
 static inline __m512i q4_k_products(const uint8_t *src, const int16_t *x, struct unit *u)
@@ -79,24 +166,31 @@ static inline __m512i q4_k_products(const uint8_t *src, const int16_t *x, struct
     return sum;
 }
 
-/* Products of a block of words with block b of one batch row, in 16 sums. */
+/* Products of a block with block b of one batch row, in 16 sums. */
 static inline __attribute__((always_inline)) __m512i
-block_products(enum quant_type type, const uint8_t *src, const struct act *x, int64_t b,
-               struct unit *u)
+block_products(enum quant_type type, bool planes, const uint8_t *src, const struct act *x,
+               int64_t b, struct unit *u)
 {
     __m512i w[8];
+    struct plane_block block;
+    if (planes) {
+        plane_block(type, src, &block, u);
+        return plane_products(type, &block, x->planes + b * 512);
+    }
     if (type == QUANT_Q4_K)
         return q4_k_products(src, x->q + b * 256, u);
     expand_256(type, src, w, u);
     return dot_words(w, x->q + b * 256);
 }
 
-static inline __attribute__((always_inline)) float row_256(enum quant_type type, uint32_t bytes,
+/* planes: as bytes with the planes of the batch row. */
+static inline __attribute__((always_inline)) float row_256(enum quant_type type, bool planes,
                                                            const uint8_t *row, int64_t n,
                                                            const struct act *x)
 {
     __m256 sum = _mm256_setzero_ps();
     bool has_min = type_has_min(type);
+    uint32_t bytes = block_bytes(type);
     for (int64_t b = 0; b < n / 256; b += 8) {
         int blocks = n / 256 - b < 8 ? (int)(n / 256 - b) : 8;
         __m256i v[8], m[8];
@@ -106,7 +200,7 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
         for (int k = 0; k < blocks; k++) {
             struct unit u;
             ask_ahead(row + (b + k) * bytes, bytes);
-            v[k] = halves(block_products(type, row + (b + k) * bytes, x, b + k, &u));
+            v[k] = halves(block_products(type, planes, row + (b + k) * bytes, x, b + k, &u));
             d[k] = u.d[0];
             if (has_min) {
                 __m256i s = _mm256_loadu_si256((const __m256i *)(x->sum16 + (b + k) * 16));
@@ -235,11 +329,17 @@ group_products(enum quant_type type, const uint8_t *src, const struct act *x, in
     for (int k = 0; !has_bytes(type) && k < g->n; k++) {
         struct unit u;
         __m512i w[8];
+        struct plane_block block;
         ask_ahead(src + (uint64_t)k * bytes, bytes);
-        expand_256(type, src + (uint64_t)k * bytes, w, &u);
+        if (type == QUANT_Q2_K)
+            plane_block(type, src + (uint64_t)k * bytes, &block, &u);
+        else
+            expand_256(type, src + (uint64_t)k * bytes, w, &u);
         g->d[k] = u.d[0];
         for (int i = 0; i < n_x; i++)
-            g->v[i][k] = dot_words(w, x[i].q + (b + k) * 256);
+            g->v[i][k] = type == QUANT_Q2_K
+                             ? plane_products(type, &block, x[i].planes + (b + k) * 512)
+                             : dot_words(w, x[i].q + (b + k) * 256);
         if (!type_has_min(type))
             continue;
         __m256i least = half_words(u.m);

@@ -64,6 +64,7 @@ struct act {
     int16_t *q;                /* [n] */
     int16_t *sum16;            /* [n / 16] sums of q */
     float *d;                  /* [n / block] */
+    int8_t *planes;            /* [2 * n] of ACT_256, for tables that multiply bytes of it */
 };
 
 /* TILE_ROWS weight rows, unpacked and interleaved in pairs of values: w[pair][row][2]. Minima are

@@ -12,7 +12,7 @@ static size_t round_64(size_t n)
 
 /* An activation row: the arrays of struct act, each from a multiple of 64 bytes. */
 struct act_layout {
-    size_t sum16, d, bytes;
+    size_t sum16, d, planes, bytes;
 };
 
 static struct act_layout act_layout(int64_t n)
@@ -20,7 +20,8 @@ static struct act_layout act_layout(int64_t n)
     struct act_layout l;
     l.sum16 = round_64((size_t)n * sizeof(int16_t));
     l.d = l.sum16 + round_64((size_t)(n / 16) * sizeof(int16_t));
-    l.bytes = l.d + round_64((size_t)(n / 32) * sizeof(float));
+    l.planes = l.d + round_64((size_t)(n / 32) * sizeof(float));
+    l.bytes = l.planes + round_64((size_t)n * 2);
     return l;
 }
 
@@ -38,6 +39,7 @@ struct act cpu_act(uint8_t *area, size_t stride, int64_t i, int64_t n, int64_t o
         .q = (int16_t *)(void *)row + offset,
         .sum16 = (int16_t *)(void *)(row + l.sum16) + offset / 16,
         .d = (float *)(void *)(row + l.d) + offset / act_kind_block(kind),
+        .planes = (int8_t *)row + l.planes + 2 * offset,
     };
 }
 
