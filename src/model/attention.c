@@ -23,7 +23,7 @@ static void project(struct model_run *r, int l)
     ops->rms_norm(ops->ctx, &norm);
 
     struct matmul_args up = {
-        .n = r->rows.n, .n_w = r->s.ratio[l] == 4 ? 2 : 1, .x = r->qr, .x_stride = r->s.q_rank,
+        .n = r->rows.n, .n_w = run_scores(r, l) ? 2 : 1, .x = r->qr, .x_stride = r->s.q_rank,
         .w = {w->q_b, w->index_q_b}, .y = {r->q, r->index_q},
     };
     ops->matmul(ops->ctx, &up);

@@ -10,7 +10,8 @@ void compress_project(struct model_run *r, int l)
 {
     const struct layer_weights *w = run_weights(r, l);
     struct matmul_args a = {
-        .n = r->rows.n, .n_w = r->s.ratio[l] == 4 ? 5 : 2, .f32_activations = true,
+        .n = r->rows.n, .n_w = run_scores(r, l) ? 5 : r->s.ratio[l] == 4 ? 4 : 2,
+        .f32_activations = true,
         .x = r->y, .x_stride = r->s.dim,
         .w = {w->compress.kv, w->compress.gate, w->index_compress.kv, w->index_compress.gate,
               w->index_proj},

@@ -10,7 +10,8 @@ void indexer_select(struct model_run *r, int l)
         .n = r->rows.n, .heads = s->n_index_head, .dim = s->index_dim, .rot_dim = s->rot_dim,
         .format = r->c.layout->format, .rope = run_rope(r, l), .q = r->index_q,
     };
-    r->c.ops->index_query(r->c.ops->ctx, &query);
+    if (run_scores(r, l))
+        r->c.ops->index_query(r->c.ops->ctx, &query);
 
     struct index_select_args select = {
         .rows = &r->rows, .heads = s->n_index_head, .ratio = s->ratio[l],

@@ -110,6 +110,13 @@ static inline DEV const float *run_rope(const struct model_run *r, int l)
     return r->s.ratio[l] ? r->rope_compressed : r->rope_plain;
 }
 
+/* Whether any row of the call sees more entries of layer l than it may attend to: else all are
+ * taken, and nothing of the indexer but its rows is needed (section 3.8). */
+static inline bool run_scores(const struct model_run *r, int l)
+{
+    return r->s.ratio[l] == 4 && (r->rows.pos_max + 1) / 4 > r->s.index_top_k;
+}
+
 static inline void run_tap(const struct model_run *r, enum tap_stage stage, int l,
                            DEV const float *data, int64_t width)
 {
