@@ -136,11 +136,34 @@ static inline void dot_step_planes(const struct products_32 *p, const struct chu
             tile_load(6, from, stride);
             tile_dot_half(0, 4, 6);
             tile_dot_half(1, 5, 6);
-            if (!apart)
-                continue;
             tile_load(7, from + apart, stride);
             tile_dot_half(2, 4, 7);
             tile_dot_half(3, 5, 7);
+        }
+    }
+}
+
+/* The same with one panel: its three planes stay in registers, one of them that of a sum which
+ * nobody wants. */
+static inline void dot_step_planes_one(const struct products_32 *p, const struct chunk *c, int s,
+                                       const uint8_t *x)
+{
+    size_t stride = (size_t)p->x->columns * 4, plane_bytes = step_bytes_32(p->x->columns);
+    tile_load(6, x, stride);
+    tile_load(7, x + plane_bytes, stride);
+    tile_load(3, x + 2 * plane_bytes, stride);
+    for (int i = 0; i < p->planes; i++) {
+        tile_load(4, c[i].half[s], 64);
+        tile_load(5, c[i].half[s] + TILE_ROWS, 64);
+        tile_dot_half(0, 4, 6);
+        tile_dot_half(1, 5, 6);
+        if (i < 2) {
+            tile_dot_half(0, 4, 7);
+            tile_dot_half(1, 5, 7);
+        }
+        if (i < 1) {
+            tile_dot_half(0, 4, 3);
+            tile_dot_half(1, 5, 3);
         }
     }
 }
@@ -175,8 +198,10 @@ static inline void multiply_piece(struct products_32 *p, int64_t number, int64_t
         for (int s = 0; s < steps; s++, from += p->step_bytes) {
             const struct chunk *c = p->chunk[number % 2];
             size_t apart = 2 * k + 1 < p->panels ? x->stride : 0;
-            if (p->x_planes > 1)
+            if (p->x_planes > 1 && apart)
                 dot_step_planes(p, c, s, from, apart);
+            else if (p->x_planes > 1)
+                dot_step_planes_one(p, c, s, from);
             else
                 dot_step(&c[s / CHUNK_STEPS], s % CHUNK_STEPS, from, (size_t)x->columns * 4, apart);
             if (!kept) {
