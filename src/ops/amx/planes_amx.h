@@ -122,11 +122,9 @@ static inline void planes_q2_k(const uint8_t *src, int i, struct chunk *c)
     __m512i scales = _mm512_and_si512(sc, _mm512_set1_epi8(15));
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
-        const uint8_t *qs = src + 16 + 32 * (k / 2);
-        __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)qs));
         /* of each 2 bits, from the one before them on */
-        __m512i at = _mm512_multishift_epi64_epi8(
-            k % 2 ? pairs_at(3, 5) : pairs_at(-1, 1), v);
+        __m512i at = _mm512_multishift_epi64_epi8(k % 2 ? pairs_at(3, 5) : pairs_at(-1, 1),
+                                                  twice_32(src + 16 + 32 * (k / 2)));
         at = _mm512_ternarylogic_epi64(at, twice, second, 0xea); /* at & 6 | second */
         _mm512_store_si512(c->low[k][i], _mm512_shuffle_epi8(q2_products(scales, k), at));
     }
@@ -193,8 +191,7 @@ static inline void planes_q4_k(const uint8_t *src, const struct scales_q4_k *s, 
 {
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
-        __m256i qs = _mm256_loadu_si256((const __m256i *)(const void *)(src + 16 + 32 * k));
-        __m512i v = _mm512_multishift_epi64_epi8(pairs_at(0, 4), _mm512_broadcast_i64x4(qs));
+        __m512i v = _mm512_multishift_epi64_epi8(pairs_at(0, 4), twice_32(src + 16 + 32 * k));
         v = _mm512_and_si512(v, _mm512_set1_epi8(15));
         _mm512_store_si512(c->low[k][i], _mm512_mullo_epi16(v, two_dwords(s->lower[i] + 2 * k)));
         _mm512_store_si512(c->high[k][i], _mm512_mullo_epi16(v, two_dwords(s->upper[i] + 2 * k)));

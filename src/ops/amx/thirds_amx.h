@@ -49,45 +49,54 @@ static inline __attribute__((always_inline)) int weight_planes(enum quant_type t
     return type == QUANT_F32 ? 3 : type == QUANT_F16 ? 2 : 1;
 }
 
-/* Values [at, at + 16) of a row of n; those that are missing are 0. */
-static inline __attribute__((always_inline)) __m512 weights_to(enum quant_type type,
-                                                               const uint8_t *row, int64_t at,
-                                                               int64_t n)
+/* 16 values at p; those not in the mask are 0. */
+static inline __attribute__((always_inline)) __m512 weights_16(enum quant_type type, __mmask16 in,
+                                                               const uint8_t *p)
 {
     if (type == QUANT_F32)
-        return _mm512_maskz_loadu_ps(mask_to(at, n), row + 4 * at);
-    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask_to(at, n), row + 2 * at));
+        return _mm512_maskz_loadu_ps(in, p);
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(in, p));
 }
 
-/* The planes of the values [at, at + 32) of a row of n. */
+/* The planes of 32 values at p, of which there are `left`. */
 static inline __attribute__((always_inline)) void
-weight_thirds(enum quant_type type, const uint8_t *row, int64_t at, int64_t n, __m512i *half)
+weight_thirds(enum quant_type type, const uint8_t *p, int64_t left, __m512i *half)
 {
+    __mmask16 first = mask_to(0, left), last = mask_to(16, left);
     if (type == QUANT_BF16) {
-        __mmask32 in = mask_to(at, n) | (__mmask32)mask_to(at + 16, n) << 16;
-        half[0] = _mm512_maskz_loadu_epi16(in, row + 2 * at);
+        half[0] = _mm512_maskz_loadu_epi16(first | (__mmask32)last << 16, p);
         return;
     }
-    split(weights_to(type, row, at, n), weights_to(type, row, at + 16, n), weight_planes(type),
-          half);
+    split(weights_16(type, first, p), weights_16(type, last, p + 16 * (type == QUANT_F32 ? 4 : 2)),
+          weight_planes(type), half);
+}
+
+/* CHUNK values of row i, of which there are `left`; as a constant it spares the masks. */
+static inline __attribute__((always_inline)) void
+thirds_row(enum quant_type type, const uint8_t *p, int64_t left, int i, struct chunk *c)
+{
+    for (int s = 0; s < CHUNK_STEPS; s++, p += STEP * (type == QUANT_F32 ? 4 : 2)) {
+        __m512i half[PLANES];
+        weight_thirds(type, p, left - s * STEP, half);
+#pragma GCC unroll 3
+        for (int k = 0; k < weight_planes(type); k++)
+            put_step(&c[k], s, i, half[k]);
+    }
 }
 
 /* A part of the rows of a weight to chunks, one for each plane. */
 static inline __attribute__((always_inline)) void
 thirds_rows(enum quant_type type, const struct qrows *w, const struct part_32 *p, struct chunk *c)
 {
-    const uint8_t *row = w->data + (uint64_t)p->first * w->row_bytes;
-    int i = p->first % CHUNK_ROWS, end = i + p->last - p->first;
     uint32_t bytes = type == QUANT_F32 ? 4 : 2;
+    const uint8_t *row = w->data + (uint64_t)p->first * w->row_bytes + (uint64_t)p->at * bytes;
+    int i = p->first % CHUNK_ROWS, end = i + p->last - p->first;
     for (; i < end; i++, row += w->row_bytes) {
-        ask_rows_ahead(row + (uint64_t)p->at * bytes, p->ahead, CHUNK * bytes);
-        for (int s = 0; s < CHUNK_STEPS; s++) {
-            __m512i half[PLANES];
-            weight_thirds(type, row, p->at + s * STEP, w->n, half);
-#pragma GCC unroll 3
-            for (int k = 0; k < weight_planes(type); k++)
-                put_step(&c[k], s, i, half[k]);
-        }
+        ask_rows_ahead(row, p->ahead, CHUNK * bytes);
+        if (w->n - p->at < CHUNK)
+            thirds_row(type, row, w->n - p->at, i, c);
+        else
+            thirds_row(type, row, CHUNK, i, c);
     }
 }
 

@@ -55,6 +55,12 @@ static inline void put_word_planes(const int16_t *q, int8_t *to)
     }
 }
 
+/* 32 bytes, in both halves. */
+static inline __m512i twice_32(const uint8_t *p)
+{
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+
 /* Of 32 bytes in either half of a register 64 bytes in the order of pairs: of a qword's first dword
  * eight bits from 8 * j + first on, then from 8 * j + last on, for j < 4; in the upper half of the
  * second dword. */

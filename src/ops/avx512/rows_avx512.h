@@ -70,12 +70,6 @@ struct plane_block {
     __m512i groups[2];
 };
 
-/* 32 bytes, in both halves. */
-static inline __m512i twice_32(const uint8_t *p)
-{
-    return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p));
-}
-
 static inline void plane_block_q4_k(const uint8_t *src, struct plane_block *b, struct unit *u)
 {
     const __m512i by_tile = _mm512_setr_epi32(0, 0, 4, 4, 1, 1, 5, 5, 2, 2, 6, 6, 3, 3, 7, 7);
