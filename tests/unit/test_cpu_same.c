@@ -589,6 +589,36 @@ static void leaf_half_dots(const struct leaves *leaf)
     }
 }
 
+/* Index queries against the reference's rows, encoded and decoded. With n = 4^k the transform of a
+ * transform is exact: values between two of FP4, and zeros of both signs. */
+static void leaf_index_query(const struct leaves *leaf)
+{
+    static const int sizes[] = {2, 4, 8, 16, 32, 64, 128, 256};
+    for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++)
+        for (int trial = 0; trial < 40; trial++) {
+            int n = sizes[k];
+            float x[256], y[256];
+            uint8_t row[256];
+            for (int j = 0; j < n; j++) {
+                float v = (float)(case_random() % 49) * 0.25f - 6.0f;
+                int power = trial == 36 ? -130 : trial % 20 * 6 - 60;
+                x[j] = trial % 8 == 7 && j < 40 ? -0.0f : ldexpf(v, power);
+            }
+            if (trial % 2)
+                ref_hadamard(x, n);
+            if (trial == 38)
+                x[n / 2] = INFINITY;
+            memcpy(y, x, sizeof(y));
+            ref_index_row_encode(KV_FP8, x, n, row);
+            ref_index_row_decode(KV_FP8, row, n, x);
+            leaf->index_query(y, n);
+            for (int j = 0; j < n; j++)
+                case_check(isnan(x[j]) ? isnan(y[j]) : !memcmp(&x[j], &y[j], 4),
+                           "%s: index query %d of %d: %g, expected %g", leaf->name, j, n, y[j],
+                           x[j]);
+        }
+}
+
 static void leaf_elements(const struct leaves *leaf)
 {
     uint8_t codes[512], scales[16];
@@ -700,6 +730,7 @@ static void instruction_set(const char *isa)
         CASE(leaf_dots, leaf);
         CASE(leaf_half_dots, leaf);
         CASE(leaf_elements, leaf);
+        CASE(leaf_index_query, leaf);
         CASE(batches_and_threads, isa);
         return;
     }

@@ -56,6 +56,32 @@ static inline void avx2_gated(const float *restrict g, const float *restrict u, 
     elem_gated(g + k, u + k, n - k, limit, scale, y + k);
 }
 
+/* Values of one lane of a pair and of the other: their sum, and the first less the second. */
+static inline __m256 butterfly(__m256 x, __m256 other, __m256 second)
+{
+    return _mm256_blendv_ps(_mm256_add_ps(x, other), _mm256_sub_ps(other, x), second);
+}
+
+/* The three stages inside of a register. */
+static inline void avx2_index_query(float *x, int64_t n)
+{
+    const __m256 odd = _mm256_castsi256_ps(_mm256_setr_epi32(0, -1, 0, -1, 0, -1, 0, -1));
+    const __m256 upper2 = _mm256_castsi256_ps(_mm256_setr_epi32(0, 0, -1, -1, 0, 0, -1, -1));
+    const __m256 upper4 = _mm256_castsi256_ps(_mm256_setr_epi32(0, 0, 0, 0, -1, -1, -1, -1));
+    if (n % 8) {
+        elem_index_query(x, n);
+        return;
+    }
+    for (int64_t j = 0; j < n; j += 8) {
+        __m256 v = _mm256_loadu_ps(x + j);
+        v = butterfly(v, _mm256_permute_ps(v, 0xb1), odd);
+        v = butterfly(v, _mm256_permute_ps(v, 0x4e), upper2);
+        v = butterfly(v, _mm256_permute2f128_ps(v, v, 1), upper4);
+        _mm256_storeu_ps(x + j, v);
+    }
+    elem_index_query_from(x, n, 8);
+}
+
 /* The bits of e4m3 one place to the right of f16's sign are an f16 of 2^-8 times the value, also
  * below the normal numbers; but not of NaN. */
 static inline __m256i e4m3_as_f16(__m128i codes)

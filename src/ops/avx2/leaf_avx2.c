@@ -639,6 +639,7 @@ const struct leaves leaves_avx2 = {
     .mix = avx2_mix,
     .fp8_decode = avx2_fp8_decode,
     .fp4_decode = avx2_fp4_decode,
+    .index_query = avx2_index_query,
     .exp_minus = avx2_exp_minus,
     .gated = avx2_gated,
     .scaled = elem_scaled,

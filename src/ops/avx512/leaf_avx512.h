@@ -25,6 +25,7 @@ void avx512_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, f
     .tile_unpack = avx512_tile_unpack, .tile_dot = avx512_tile_dot, .widen = avx2_widen,           \
     .dots = avx512_dots, .half_dots = avx512_half_dots, .mix = avx512_mix,                         \
     .fp8_decode = avx512_fp8_decode, .fp4_decode = avx2_fp4_decode,                                \
+    .index_query = avx2_index_query,                                                               \
     .exp_minus = avx2_exp_minus, .gated = avx2_gated, .scaled = elem_scaled,                       \
     .relu_add = elem_relu_add, .combine = elem_combine, .spread = elem_spread
 

@@ -171,6 +171,63 @@ static inline void elem_fp4_decode(const uint8_t *codes, const uint8_t *scales, 
     }
 }
 
+/* The stages of a Hadamard transform from pairs `half` apart on. */
+static inline void elem_hadamard(float *x, int64_t n, int64_t half)
+{
+    for (; half < n; half *= 2)
+        for (int64_t at = 0; at < n; at += 2 * half)
+            for (int64_t i = at; i < at + half; i++) {
+                float a = x[i], b = x[i + half];
+                x[i] = a + b;
+                x[i + half] = a - b;
+            }
+}
+
+/* To the nearest of 0, 0.5, 1, 1.5, 2, 3, 4, 6 times s and their opposites, half to even: multiples
+ * of a step below 2, below 4, and above. NaN becomes -6 * s, as in the reference. */
+static inline void elem_to_fp4(float *x, int64_t n, float s)
+{
+    for (int64_t j = 0; j < n; j++) {
+        float v = x[j] / s;
+        v = v > -6.0f ? v : -6.0f;
+        v = v < 6.0f ? v : 6.0f;
+        float a = fabsf(v), step = a < 2.0f ? 0.5f : a < 4.0f ? 1.0f : 2.0f;
+        float magic = step * ROUND_MAGIC;
+        x[j] = copysignf((a + magic) - magic, v) * s;
+    }
+}
+
+/* The power of two that 32 values become multiples of: the least with which 6 of it cover them. */
+static inline float elem_fp4_scale(const float *x, int64_t n)
+{
+    uint32_t max = f32_bits(6 * 0x1p-126f);
+    for (int64_t j = 0; j < n; j++) {
+        uint32_t a = f32_bits(x[j]) & 0x7fffffff;
+        a = a > 0x7f800000 ? 0 : a; /* NaN */
+        max = a > max ? a : max;
+    }
+    uint32_t ratio = f32_bits(f32_from_bits(max) / 6.0f);
+    return e8m0_to_f32((uint8_t)((ratio >> 23) + ((ratio & 0x7fffff) != 0)));
+}
+
+/* From the stages `half` of the transform on. */
+static inline void elem_index_query_from(float *x, int64_t n, int64_t half)
+{
+    float scale = 1.0f / sqrtf((float)n);
+    elem_hadamard(x, n, half);
+    for (int64_t j = 0; j < n; j++)
+        x[j] *= scale;
+    for (int64_t at = 0; at < n; at += 32) {
+        int64_t len = n - at < 32 ? n - at : 32;
+        elem_to_fp4(x + at, len, elem_fp4_scale(x + at, len));
+    }
+}
+
+static inline void elem_index_query(float *x, int64_t n)
+{
+    elem_index_query_from(x, n, 1);
+}
+
 /* exp(x) within 3 ulp: 2^n * p(r), |r| <= ln2 / 2. 0 below -87, infinity above 88.7. */
 static inline float elem_exp(float x)
 {

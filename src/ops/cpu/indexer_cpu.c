@@ -13,15 +13,13 @@ static void query_heads(void *arg, int64_t first, int64_t last, int worker)
 {
     const struct query_job *job = arg;
     const struct index_query_args *a = job->a;
-    uint8_t *row = (uint8_t *)(void *)cpu_worker(job->ctx, worker).free;
+    (void)worker;
     for (int64_t at = first; at < last; at++) {
         float *q = a->q + at * a->dim;
         ref_rope(q + a->dim - a->rot_dim, a->rot_dim, a->rope + at / a->heads * a->rot_dim,
                  /*inverse=*/false);
-        if (a->format == KV_EXACT)
-            continue;
-        ref_index_row_encode(a->format, q, a->dim, row);
-        ref_index_row_decode(a->format, row, a->dim, q);
+        if (a->format != KV_EXACT)
+            job->ctx->leaf->index_query(q, a->dim);
     }
 }
 

@@ -210,6 +210,9 @@ struct leaves {
     /* codes and scale bytes of KV_FP8 rows to float32 (n values) */
     void (*fp8_decode)(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x);
     void (*fp4_decode)(const uint8_t *codes, const uint8_t *scales, int64_t n, float *x);
+    /* Index queries of KV_FP8 in place: Hadamard of n values, a power of two, then each 32 rounded
+     * to FP4 and a common power of two (sections 3.8, 3.12). */
+    void (*index_query)(float *x, int64_t n);
     /* s[j] = exp(s[j] - max) */
     void (*exp_minus)(float *s, int64_t n, float max);
     /* y[k] = silu(min(g[k], limit)) * clamp(u[k], +-limit) * scale */

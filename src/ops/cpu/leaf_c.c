@@ -149,6 +149,7 @@ const struct leaves leaves_c = {
     .mix = c_mix,
     .fp8_decode = elem_fp8_decode,
     .fp4_decode = elem_fp4_decode,
+    .index_query = elem_index_query,
     .exp_minus = elem_exp_minus,
     .gated = elem_gated,
     .scaled = elem_scaled,

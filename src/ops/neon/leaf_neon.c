@@ -397,6 +397,7 @@ const struct leaves leaves_neon = {
     .mix = neon_mix,
     .fp8_decode = neon_fp8_decode,
     .fp4_decode = neon_fp4_decode,
+    .index_query = elem_index_query,
     .exp_minus = elem_exp_minus,
     .gated = elem_gated,
     .scaled = elem_scaled,
