@@ -64,7 +64,8 @@ struct act {
     int16_t *q;                /* [n] */
     int16_t *sum16;            /* [n / 16] sums of q */
     float *d;                  /* [n / block] */
-    int8_t *planes;            /* [2 * n] of ACT_256, for tables that multiply bytes of it */
+    int8_t *planes;            /* [2 * n] of ACT_256: the same as bytes, where a table has use
+                                * for them (bytes_avx512.h) */
 };
 
 /* TILE_ROWS weight rows, unpacked and interleaved in pairs of values: w[pair][row][2]. Minima are
@@ -146,7 +147,7 @@ struct panels {
     int (*from)(enum quant_type type);
     /* From one panel of rows of n values to the next, a multiple of PANEL_ALIGN. */
     size_t (*bytes)(int64_t n, enum act_kind kind, int columns);
-    /* Columns without a row become zeros. */
+    /* Columns without a row become zeros. Rows for floats (ACT_NONE) have their values in d. */
     void (*pack)(const struct act *x, int n_rows, const struct panel_form *form, uint8_t *panel);
     /* y[i * stride + o] = row o . batch row i, for the rows of up to PANEL_MOST panels. */
     void (*dot)(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride);
