@@ -131,7 +131,7 @@ static inline void dot_step_planes(const struct products_32 *p, const struct chu
     for (int i = 0; i < p->planes; i++) {
         tile_load(4, c[i].half[s], 64);
         tile_load(5, c[i].half[s] + TILE_ROWS, 64);
-        for (int j = 0; j < p->x_planes && i + j < p->x_planes; j++) {
+        for (int j = 0; i + j < p->x_planes; j++) {
             const uint8_t *from = x + (size_t)j * plane_bytes;
             tile_load(6, from, stride);
             tile_dot_half(0, 4, 6);

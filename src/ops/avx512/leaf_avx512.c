@@ -1,6 +1,7 @@
-/* The leaves with AVX-512 (F, BW, VL, DQ, VNNI, VBMI, GFNI). Products of quantised weights are sums
- * of four products of bytes in one instruction (vpdpbusd) for the formats of bytes_avx512.h, of two
- * products of words (vpdpwssd) for the others, which unpack as with AVX2. */
+/* The leaves with AVX-512 (F, BW, VL, DQ, VNNI, VBMI, VBMI2, GFNI). Products of quantised weights
+ * are sums of four products of bytes in one instruction (vpdpbusd) for the formats of
+ * bytes_avx512.h and for rows of Q2_K, of two products of words (vpdpwssd) for the others, which
+ * unpack as with AVX2. */
 #include "ops/avx2/leaf_avx2.h"
 #include "ops/avx2/elem_avx2.h"
 #include "ops/avx512/bytes_avx512.h"
