@@ -5,11 +5,6 @@
 
 /* ---- panels ---- */
 
-static int batch_planes(enum act_kind kind)
-{
-    return kind == ACT_NONE ? PLANES : 1;
-}
-
 /* The same values of neighbouring panels fall into different sets of a cache. */
 size_t amx_panel_bytes_32(int64_t n, enum act_kind kind, int columns)
 {
@@ -73,32 +68,31 @@ void amx_pack_32(const struct act *x, int n_rows, const struct panel_form *form,
 
 /* ---- products ---- */
 
-/* One function for each format, with the unpacking inlined. */
-#define UNPACK(type, block)                                                                        \
-    static void unpack_##block(const struct qrows *w, const struct part_32 *p, struct chunk *c)    \
+/* One loop over pieces for each format and either order, with the unpacking inlined. */
+#define PRODUCTS_32(type, name)                                                                    \
+    static void along_##name(const struct products_32 *p)                                          \
     {                                                                                              \
-        halves_rows(type, w, p, c);                                                                \
-    }
-FORMATS_32(UNPACK)
-
-#define UNPACK_FLOAT(type, name)                                                                   \
-    static void unpack_##name(const struct qrows *w, const struct part_32 *p, struct chunk *c)     \
+        run_products(p, type, true);                                                               \
+    }                                                                                              \
+    static void across_##name(const struct products_32 *p)                                         \
     {                                                                                              \
-        thirds_rows(type, w, p, c);                                                                \
+        run_products(p, type, false);                                                              \
     }
-FORMATS_FLOAT(UNPACK_FLOAT)
+FORMATS_32(PRODUCTS_32)
+FORMATS_FLOAT(PRODUCTS_32)
 
-static unpack_fn unpack_of(enum quant_type type)
+static void products(const struct products_32 *p)
 {
-#define UNPACK_OF(type, block)                                                                     \
+    bool along = along_rows(p->panels);
+#define PRODUCTS_OF(type, name)                                                                    \
     case type:                                                                                     \
-        return unpack_##block;
-    switch (type) {
-        FORMATS_32(UNPACK_OF)
-        FORMATS_FLOAT(UNPACK_OF)
+        (along ? along_##name : across_##name)(p);                                                 \
+        return;
+    switch (p->w->type) {
+        FORMATS_32(PRODUCTS_OF)
+        FORMATS_FLOAT(PRODUCTS_OF)
     default:
         SLUICE_ASSERT(!"a format of 32 or floats");
-        return NULL;
     }
 }
 
@@ -117,21 +111,18 @@ static void dot_panels(const struct panel_dot *d, const struct panel_view *x, fl
                        int64_t stride)
 {
     struct chunk chunk[2][MOST_CHUNKS];
-    bool floats = act_kind(d->w.type) == ACT_NONE;
+    enum quant_type type = d->w.type;
     struct products_32 p = {
-        .chunk = chunk, .w = &d->w, .n_rows = d->n_rows, .x = x, .unpack = unpack_of(d->w.type),
-        .scale = d->w.type == QUANT_Q8_0 ? Q8_0_SUM_SCALE : 1.0f,
+        .chunk = chunk, .w = &d->w, .n_rows = d->n_rows, .x = x,
+        .scale = type == QUANT_Q8_0 ? Q8_0_SUM_SCALE : 1.0f,
         .sums = (struct pair_sums *)(void *)d->room,
+        .step_bytes = (size_t)batch_planes(act_kind(type)) * step_bytes_32(x->columns),
         .groups = (d->n_rows + CHUNK_ROWS - 1) / CHUNK_ROWS,
         .panels = (x->n + PANEL_ROWS - 1) / PANEL_ROWS,
-        .planes = floats ? weight_planes(d->w.type) : 1,
-        .x_planes = batch_planes(act_kind(d->w.type)),
     };
-    p.wide = along_rows(p.panels) || floats ? 1 : PIECE_CHUNKS;
-    p.step_bytes = (size_t)p.x_planes * step_bytes_32(x->columns);
-    p.piece_bytes = quant_row_bytes(d->w.type, p.wide * CHUNK);
-    p.pieces = (d->w.n + p.wide * CHUNK - 1) / (p.wide * CHUNK);
-    run_products_32(&p);
+    int piece = chunks_of(type, along_rows(p.panels)) * CHUNK;
+    p.pieces = (d->w.n + piece - 1) / piece;
+    products(&p);
     put_sums(&p, y, stride);
 }
 

@@ -209,31 +209,4 @@ halves_end(enum quant_type type, const uint8_t *src, int blocks, int i, struct c
     halves_row(type, padded, i, c);
 }
 
-/* A part of weight rows: CHUNK values from `at` on of the rows [first, last). */
-struct part_32 {
-    int first, last;
-    int64_t at;
-    uint64_t ahead;                /* memory is asked for that lies so far behind each row's */
-};
-
-/* A part to the rows [first % CHUNK_ROWS, ...) of a chunk. */
-static inline __attribute__((always_inline)) void
-halves_rows(enum quant_type type, const struct qrows *w, const struct part_32 *p, struct chunk *c)
-{
-    uint64_t row_bytes = w->row_bytes;
-    uint32_t bytes = CHUNK_BLOCKS * block_bytes(type);
-    const uint8_t *src = w->data + (uint64_t)(p->at / 32) * block_bytes(type) +
-                         (uint64_t)p->first * row_bytes;
-    int i = p->first % CHUNK_ROWS, end = i + p->last - p->first;
-    if (w->n - p->at < CHUNK) {
-        for (; i < end; i++, src += row_bytes)
-            halves_end(type, src, (int)(w->n - p->at) / 32, i, c);
-        return;
-    }
-    for (; i < end; i++, src += row_bytes) {
-        ask_rows_ahead(src, p->ahead, bytes);
-        halves_row(type, src, i, c);
-    }
-}
-
 #endif

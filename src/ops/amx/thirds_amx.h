@@ -84,20 +84,4 @@ thirds_row(enum quant_type type, const uint8_t *p, int64_t left, int i, struct c
     }
 }
 
-/* A part of the rows of a weight to chunks, one for each plane. */
-static inline __attribute__((always_inline)) void
-thirds_rows(enum quant_type type, const struct qrows *w, const struct part_32 *p, struct chunk *c)
-{
-    uint32_t bytes = type == QUANT_F32 ? 4 : 2;
-    const uint8_t *row = w->data + (uint64_t)p->first * w->row_bytes + (uint64_t)p->at * bytes;
-    int i = p->first % CHUNK_ROWS, end = i + p->last - p->first;
-    for (; i < end; i++, row += w->row_bytes) {
-        ask_rows_ahead(row, p->ahead, CHUNK * bytes);
-        if (w->n - p->at < CHUNK)
-            thirds_row(type, row, w->n - p->at, i, c);
-        else
-            thirds_row(type, row, CHUNK, i, c);
-    }
-}
-
 #endif
