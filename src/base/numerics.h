@@ -6,7 +6,7 @@
  * an earlier one kept is not gone on from. CPU_WORDS: before activations of IQ2_XXS were bytes;
  * CPU_BYTES: before those of the formats of 32 had 8 significant bits; CPU_HALVES: while they
  * had. AMX_CUT: before weights of Q8_0 were rounded and attention went by tiles; AMX_DOTS: before
- * floats did. */
+ * floats did; AMX_PAIRS: while two blocks of nibbles shared their steps. */
 enum numerics {
     NUMERICS_REF,
     NUMERICS_CPU_WORDS,
@@ -15,6 +15,7 @@ enum numerics {
     NUMERICS_CPU,
     NUMERICS_AMX_CUT,
     NUMERICS_AMX_DOTS,
+    NUMERICS_AMX_PAIRS,
     NUMERICS_AMX,              /* the cpu backend, formats of 32, floats and attention by tiles */
     NUMERICS_COUNT
 };

@@ -100,6 +100,7 @@ static void print_whole(struct show *w, const struct kvstore_state *k)
                                            [NUMERICS_CPU] = "cpu",
                                            [NUMERICS_AMX_CUT] = "cpu with AMX, earlier",
                                            [NUMERICS_AMX_DOTS] = "cpu with AMX, earlier",
+                                           [NUMERICS_AMX_PAIRS] = "cpu with AMX, earlier",
                                            [NUMERICS_AMX] = "cpu with AMX"};
     bool same = w->e && i->model == w->model;
     printf("id          %s\n", k->id);

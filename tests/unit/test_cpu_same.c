@@ -130,7 +130,7 @@ static int64_t step_value(enum quant_type type, int64_t step, int at)
 {
     if (type == QUANT_Q8_0)
         return step * 32 + at;
-    return step / 2 * 64 + step % 2 * 16 + at / 16 * 32 + at % 16;
+    return step * 32 + at / 8 % 2 * 16 + at % 8 * 2 + at / 16;
 }
 
 static float half_of(float x)
@@ -213,7 +213,7 @@ static float own_sum(enum quant_type type, const float *w, const float *x, int64
         struct tiled_sum t = {w, x, n, 1, 1, planes, 3, INT_MAX};
         return tiled_sum(&t);
     }
-    for (int64_t step = 0; step < (n + 63) / 64 * 2; step++) {
+    for (int64_t step = 0; step < n / 32; step++) {
         float sum[2] = {0, 0};
         for (int at = 0; at < 32; at++) {
             int64_t k = step_value(type, step, at);

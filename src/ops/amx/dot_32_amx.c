@@ -15,24 +15,32 @@ size_t amx_panel_bytes_32(int64_t n, enum act_kind kind, int columns)
     return ((bytes + unit - 1) / unit | 1) * unit;
 }
 
+/* 32 values at x, rounded. */
+static inline __m512i rounded_32(const float *x, __m512 scale)
+{
+    return halves_of(_mm512_mul_ps(_mm512_loadu_ps(x), scale),
+                     _mm512_mul_ps(_mm512_loadu_ps(x + 16), scale));
+}
+
 void amx_quantise_32(const float *x, int64_t n, enum act_kind kind, const struct act *to)
 {
+    const __m512i in_turn = nibbles_in_turn();
     __m512 scale = _mm512_set1_ps(kind == ACT_32_Q8 ? Q8_0_ROW_SCALE : 1.0f);
     for (int64_t k = 0; k < n; k += 32) {
-        __m512 lower = _mm512_mul_ps(_mm512_loadu_ps(x + k), scale);
-        __m512 upper = _mm512_mul_ps(_mm512_loadu_ps(x + k + 16), scale);
-        _mm512_storeu_si512(to->q + k, halves_of(lower, upper));
+        __m512i h = rounded_32(x + k, scale);
+        if (kind == ACT_32)
+            h = _mm512_permutexvar_epi16(in_turn, h);
+        _mm512_storeu_si512(to->q + k, h);
     }
 }
 
-static inline __attribute__((always_inline)) void
-pack_kind(const struct act *x, int n_rows, const struct panel_form *form, enum act_kind kind,
-          uint8_t *panel)
+static void pack_halves(const struct act *x, int n_rows, const struct panel_form *form,
+                        uint8_t *panel)
 {
     for (int64_t s = 0; s < steps_32(form->n); s++) {
         __m512i v[PANEL_ROWS];
         for (int i = 0; i < PANEL_ROWS; i++)
-            v[i] = i < n_rows ? step_of_32(x[i].q, form->n, s, kind) : _mm512_setzero_si512();
+            v[i] = i < n_rows ? _mm512_loadu_si512(x[i].q + s * STEP) : _mm512_setzero_si512();
         put_columns(v, form->columns, panel + (size_t)s * step_bytes_32(form->columns));
     }
 }
@@ -60,10 +68,8 @@ void amx_pack_32(const struct act *x, int n_rows, const struct panel_form *form,
 {
     if (form->kind == ACT_NONE)
         pack_floats(x, n_rows, form, panel);
-    else if (form->kind == ACT_32)
-        pack_kind(x, n_rows, form, ACT_32, panel);
     else
-        pack_kind(x, n_rows, form, ACT_32_Q8, panel);
+        pack_halves(x, n_rows, form, panel);
 }
 
 /* ---- products ---- */

@@ -1,9 +1,9 @@
-/* Weights in blocks of 32 as bfloat16, as tiles take them: 32 values of a row are one step.
+/* Weights in blocks of 32 as bfloat16, as tiles take them: a block of a row is one step.
  *
  * A value is the product of its scale and its number, rounded (docs/NUMERICS.md). Where numbers are
- * nibbles, the products are computed and rounded as a table, of which five bits choose. Two blocks
- * of them are unpacked side by side: the first step has the values 0 to 15 of both, the next 16 to
- * 31. A step of Q8_0 is a block. Panels have the same order. */
+ * nibbles, the products are computed and rounded as a table, and a step has the even values of the
+ * lower 16 first, then those of the upper 16, then the odd ones of both. Panels have the same
+ * order. */
 #ifndef SLUICE_OPS_AMX_HALVES_AMX_H
 #define SLUICE_OPS_AMX_HALVES_AMX_H
 
@@ -43,13 +43,14 @@ static inline uint16_t load_word(const void *p)
     return v;
 }
 
-/* v where mask is set, else w. */
-static inline __m512i select_bits(__m512i v, __m512i w, __m512i mask)
-{
-    return _mm512_ternarylogic_epi32(mask, v, w, 0xca);
-}
+/* ---- nibbles ---- */
 
-/* ---- two blocks side by side ---- */
+/* Which values of a block of nibbles a step has in turn. */
+static inline __m512i nibbles_in_turn(void)
+{
+    return _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 30, 28, 26,
+                            24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+}
 
 /* The scales of CHUNK_BLOCKS blocks of 18 bytes. */
 static inline __m128 scales_18(const uint8_t *src)
@@ -59,16 +60,14 @@ static inline __m128 scales_18(const uint8_t *src)
     return _mm_cvtph_ps(_mm512_castsi512_si128(v));
 }
 
-/* Blocks of nibbles: a table of both blocks' values, of which five bits choose. */
+/* A block of nibbles, four times, each copy shifted to another nibble of its words, which chooses
+ * by the lower five bits of a word: the table has its 16 values twice. */
 static inline __attribute__((always_inline)) void
-put_nibbles(const uint8_t *qs, int bytes, __m512i table, int k, int i, struct chunk *c)
+put_nibbles(const uint8_t *qs, __m512i table, int step, int i, struct chunk *c)
 {
-    const __m512i low = _mm512_set1_epi16(15);
-    const __m512i second = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
-    __m512i v = _mm512_cvtepu8_epi16(two_16(qs, bytes));
-    put_step(c, 2 * k, i, _mm512_permutexvar_epi16(select_bits(v, second, low), table));
-    v = _mm512_or_si512(_mm512_srli_epi16(v, 4), second);
-    put_step(c, 2 * k + 1, i, _mm512_permutexvar_epi16(v, table));
+    const __m512i shift = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
+    __m512i v = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)qs));
+    put_step(c, step, i, _mm512_permutexvar_epi16(_mm512_srlv_epi32(v, shift), table));
 }
 
 static inline __attribute__((always_inline)) void
@@ -78,12 +77,11 @@ halves_nibbles(enum quant_type type, const uint8_t *src, int i, struct chunk *c)
     _Alignas(16) float d[CHUNK_BLOCKS];
     _mm_store_ps(d, scales_18(src));
     KEEP_IN_MEMORY(d);
-#pragma GCC unroll 2
-    for (int k = 0; k < CHUNK_BLOCKS / 2; k++)
-        put_nibbles(src + 2 + 36 * k, 18,
-                    halves_of(_mm512_mul_ps(value, _mm512_set1_ps(d[2 * k])),
-                              _mm512_mul_ps(value, _mm512_set1_ps(d[2 * k + 1]))),
-                    k, i, c);
+#pragma GCC unroll 4
+    for (int k = 0; k < CHUNK_BLOCKS; k++) {
+        __m512 v = _mm512_mul_ps(value, _mm512_set1_ps(d[k]));
+        put_nibbles(src + 2 + 18 * k, halves_of(v, v), k, i, c);
+    }
 }
 
 /* e2m1 times 2^(e - 127) for each e, as bfloat16: f(exponent, bit after the point), 0 where that
@@ -107,14 +105,11 @@ static const _Alignas(64) uint16_t mx_halves[256][16] = {MX_64(0), MX_64(64), MX
 
 static inline void halves_mxfp4(const uint8_t *src, int i, struct chunk *c)
 {
-#pragma GCC unroll 2
-    for (int k = 0; k < CHUNK_BLOCKS / 2; k++) {
-        const uint8_t *a = src + 34 * k;
-        const __m256i *ta = (const __m256i *)(const void *)mx_halves[a[0]];
-        const __m256i *tb = (const __m256i *)(const void *)mx_halves[a[17]];
-        __m512i table = _mm512_castsi256_si512(_mm256_load_si256(ta));
-        table = _mm512_mask_broadcast_i64x4(table, 0xf0, _mm256_load_si256(tb));
-        put_nibbles(a + 1, 17, table, k, i, c);
+#pragma GCC unroll 4
+    for (int k = 0; k < CHUNK_BLOCKS; k++) {
+        const uint8_t *block = src + 17 * k;
+        const __m256i *table = (const __m256i *)(const void *)mx_halves[block[0]];
+        put_nibbles(block + 1, _mm512_broadcast_i64x4(_mm256_load_si256(table)), k, i, c);
     }
 }
 

@@ -12,8 +12,8 @@
  * from the second-level cache once for all of them.
  *
  * In a step: the store of the step before, then the products of one quarter of the block after
- * another, with a part of the next block unpacked after each, and after three of them the addition
- * of the step before. */
+ * another, with a row or two of the next block unpacked after each product or two, and after three
+ * quarters the addition of the step before. */
 #ifndef SLUICE_OPS_AMX_PRODUCTS_256_AMX_H
 #define SLUICE_OPS_AMX_PRODUCTS_256_AMX_H
 
@@ -116,8 +116,6 @@ struct run_256 {
     } sums[2];
     struct heads heads[4];         /* of the chunks in turn */
     struct scales_q4_k scales;     /* of the chunk that is unpacked */
-    /* the rows of the next chunk that follow a quarter of a step end here */
-    int row_at[4 * PANELS_256 + 1];
     int tiles;
     const struct products_256 *p;
 };
@@ -235,18 +233,6 @@ static inline __attribute__((always_inline)) void load_quarter(const struct step
         tile_load(5, step->c->high[k], 64);
 }
 
-static inline __attribute__((always_inline)) void dot_quarter(struct form_256 form)
-{
-    tile_dot(0, 4, 6);
-    tile_dot(1, 4, 7);
-    if (form.two)
-        tile_dot(2, 5, 7);
-    if (crossed(form))
-        tile_dot(1, 5, 6);
-    else if (form.two)
-        tile_dot(3, 5, 6);
-}
-
 /* Registers 2 and 3 take the minima where they are free. */
 static inline void load_least(const struct step_256 *step)
 {
@@ -321,51 +307,112 @@ unpack_row(struct run_256 *r, enum quant_type type, const uint8_t *row, bool two
         planes_words(type, row, i, c);
 }
 
-/* Rows [first, last) of the chunk at a spot, as far as they exist. */
-static inline __attribute__((always_inline)) void
-unpack_rows(struct run_256 *r, enum quant_type type, struct spot_256 at, int first, int last)
+/* Rows that are unpacked at a time, and the products of tiles after which they are, if there is one
+ * panel: a row's part of the 16 or 8 products of a step. */
+static inline __attribute__((always_inline)) int unit_rows(enum quant_type type)
+{
+    return type == QUANT_IQ2_XXS || type == QUANT_Q2_K ? 2 : 1;
+}
+
+static inline __attribute__((always_inline)) int unit_products(enum quant_type type)
+{
+    return type == QUANT_IQ2_XXS ? 2 : 1;
+}
+
+/* What of a chunk is not unpacked yet: the rows [i, end). */
+struct unpacking {
+    const uint8_t *row;
+    struct chunk *to;
+    struct ask ask;
+    int i, end;
+    int products;                  /* until the next rows */
+};
+
+static inline __attribute__((always_inline)) struct unpacking
+unpack_begin(struct run_256 *r, enum quant_type type, struct spot_256 at)
 {
     const struct qrows *w = r->p->w;
-    const uint8_t *src = w->data + (uint64_t)at.block * block_bytes(type) +
-                         (uint64_t)(at.tile * TILE_ROWS + first) * w->row_bytes;
-    struct ask ask = {.ahead = (uint64_t)(r->tiles * TILE_ROWS) * w->row_bytes};
-    struct chunk *c = chunk_at(r, at);
-    int left = r->p->n_rows - at.tile * TILE_ROWS, step = type == QUANT_IQ2_XXS ? 2 : 1;
+    int left = r->p->n_rows - at.tile * TILE_ROWS;
+    struct unpacking u = {.products = r->p->n_panels * unit_products(type)};
     if (at.block == w->n / 256)
-        return;
+        return u;
+    u.to = chunk_at(r, at);
+    u.end = left < TILE_ROWS ? left : TILE_ROWS;
+    u.row = w->data + (uint64_t)at.block * block_bytes(type) +
+            (uint64_t)(at.tile * TILE_ROWS) * w->row_bytes;
+    u.ask.ahead = (uint64_t)(r->tiles * TILE_ROWS) * w->row_bytes;
     if (at.tile + 1 == r->tiles)
-        ask.wrap = block_bytes(type) - (int64_t)ask.ahead;
-    last = last < left ? last : left;
-    for (int i = 0; type == QUANT_Q4_K && first == 0 && i < left && i < TILE_ROWS; i += 4)
-        heads_q4_k(src, w->row_bytes, i, left, c->heads, &r->scales);
-    for (int i = first; i < last; i += step) {
-        for (int k = i; k < i + step && k < last; k++)
-            ask_row(type, src + (uint64_t)(k - i) * w->row_bytes, w->row_bytes, k, ask);
-        unpack_row(r, type, src, i + 1 < last, i, c);
-        src += (uint64_t)step * w->row_bytes;
-    }
+        u.ask.wrap = block_bytes(type) - (int64_t)u.ask.ahead;
+    for (int i = 0; type == QUANT_Q4_K && i < u.end; i += 4)
+        heads_q4_k(u.row, w->row_bytes, i, u.end, u.to->heads, &r->scales);
+    return u;
+}
+
+static inline __attribute__((always_inline)) void
+unpack_next(struct run_256 *r, enum quant_type type, struct unpacking *u)
+{
+    uint64_t row_bytes = r->p->w->row_bytes;
+    int n = u->end - u->i < unit_rows(type) ? u->end - u->i : unit_rows(type);
+    for (int k = 0; k < n; k++)
+        ask_row(type, u->row + (uint64_t)k * row_bytes, row_bytes, u->i + k, u->ask);
+    for (int k = 0; k < n; k += type == QUANT_IQ2_XXS ? 2 : 1)
+        unpack_row(r, type, u->row + (uint64_t)k * row_bytes, k + 1 < n, u->i + k, u->to);
+    u->i += unit_rows(type);
+    u->row += (uint64_t)unit_rows(type) * row_bytes;
+}
+
+/* What follows a product. */
+static inline __attribute__((always_inline)) void
+unpack_due(struct run_256 *r, enum quant_type type, struct unpacking *u)
+{
+    if (--u->products)
+        return;
+    u->products = r->p->n_panels * unit_products(type);
+    unpack_next(r, type, u);
+}
+
+/* Products of a quarter of a step, whose tiles are loaded. */
+static inline __attribute__((always_inline)) void
+dot_quarter(struct run_256 *r, enum quant_type type, struct form_256 form, struct unpacking *u)
+{
+    tile_dot(0, 4, 6);
+    unpack_due(r, type, u);
+    tile_dot(1, 4, 7);
+    unpack_due(r, type, u);
+    if (!form.two)
+        return;
+    tile_dot(2, 5, 7);
+    unpack_due(r, type, u);
+    if (crossed(form))
+        tile_dot(1, 5, 6);
+    else
+        tile_dot(3, 5, 6);
+    unpack_due(r, type, u);
 }
 
 static inline __attribute__((always_inline)) void steps_256(struct run_256 *r, enum quant_type type)
 {
     struct form_256 form = form_of(type);
     struct step_256 step[2];
-    struct spot_256 at = {0}, next = next_spot(r, at);
+    struct spot_256 at = {0}, next;
+    struct unpacking u = unpack_begin(r, type, at);
     int n = 0;
-    unpack_rows(r, type, at, 0, TILE_ROWS);
-    for (; at.block < r->p->w->n / 256; at = next, next = next_spot(r, at)) {
+    while (u.i < u.end)
+        unpack_next(r, type, &u);
+    for (; at.block < r->p->w->n / 256; at = next) {
+        next = next_spot(r, at);
+        u = unpack_begin(r, type, next);
         for (int k = 0; k < r->p->n_panels; k++, n++) {
             struct step_256 *now = &step[n % 2];
             step_begin(r, type, at, k, now);
             begin_256(r, now, form, n > 0);
-#pragma GCC unroll 4
+#pragma GCC unroll 1
             for (int q = 0; q < 4; q++) {
                 if (q > 0)
                     load_quarter(now, form, q);
-                dot_quarter(form);
+                dot_quarter(r, type, form, &u);
                 if (q == 2 && n > 0)
                     add_256(r, &step[(n + 1) % 2], form);
-                unpack_rows(r, type, next, r->row_at[4 * k + q], r->row_at[4 * k + q + 1]);
             }
         }
     }
@@ -392,8 +439,6 @@ static inline __attribute__((always_inline)) void products_256(const struct prod
     _Alignas(PAGE) struct run_256 r;
     r.p = p;
     r.tiles = tiles_of(p);
-    for (int i = 0; i <= 4 * p->n_panels; i++)
-        r.row_at[i] = TILE_ROWS * i / (4 * p->n_panels);
     clear_256(&r);
     steps_256(&r, type);
 }
