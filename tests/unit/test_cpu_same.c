@@ -659,6 +659,9 @@ static void leaf_elements(const struct leaves *leaf)
         leaves_c.scaled(x, f, 0.3f, n, a[0]);
         leaf->scaled(x, f, 0.3f, n, a[1]);
         same_bits(a[1], a[0], (size_t)n * 4, leaf->name, "scaled", "");
+        leaves_c.divide(a[0], 0.7f, n);
+        leaf->divide(a[1], 0.7f, n);
+        same_bits(a[1], a[0], (size_t)n * 4, leaf->name, "divide", "");
         leaves_c.relu_add(x, 0.3f, n, a[0]);
         leaf->relu_add(x, 0.3f, n, a[1]);
         same_bits(a[1], a[0], (size_t)n * 4, leaf->name, "relu_add", "");

@@ -239,12 +239,12 @@ static void attend_mix(const struct attend_keys *k, const struct attend_scores *
 static void attend_outputs(uint8_t *room, int n_heads, int64_t dim, float *const *out)
 {
     struct attend_room r = room_at(room, dim);
-    for (int h = 0; h < n_heads; h++)
-        for (int64_t t = 0; t * 16 < dim; t++) {
-            int64_t n = dim - t * 16 < 16 ? dim - t * 16 : 16;
-            memcpy(out[h] + t * 16, r.out[h / 16 * 2 * r.steps + t][h % 16],
-                   (size_t)n * sizeof(float));
-        }
+    for (int h = 0; h < n_heads; h++) {
+        const out_tile *tile = r.out + h / 16 * 2 * r.steps;
+        for (int64_t t = 0; t * 16 < dim; t++)
+            _mm512_mask_storeu_ps(out[h] + t * 16, mask_to(t * 16, dim),
+                                  _mm512_load_ps(tile[t][h % 16]));
+    }
 }
 
 const struct attend_tiles amx_attend_tiles = {

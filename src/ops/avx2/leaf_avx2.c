@@ -643,6 +643,7 @@ const struct leaves leaves_avx2 = {
     .exp_minus = avx2_exp_minus,
     .gated = avx2_gated,
     .scaled = elem_scaled,
+    .divide = elem_divide,
     .relu_add = elem_relu_add,
     .combine = elem_combine,
     .spread = elem_spread,

@@ -27,6 +27,6 @@ void avx512_fp8_decode(const uint8_t *codes, const uint8_t *scales, int64_t n, f
     .fp8_decode = avx512_fp8_decode, .fp4_decode = avx2_fp4_decode,                                \
     .index_query = avx2_index_query,                                                               \
     .exp_minus = avx2_exp_minus, .gated = avx2_gated, .scaled = elem_scaled,                       \
-    .relu_add = elem_relu_add, .combine = elem_combine, .spread = elem_spread
+    .divide = elem_divide, .relu_add = elem_relu_add, .combine = elem_combine, .spread = elem_spread
 
 #endif

@@ -59,18 +59,47 @@ static void decode_key(const struct attention_job *job, const uint8_t *row, floa
     memcpy(key + plain, row + job->row_bytes - rot_bytes, rot_bytes);
 }
 
-/* s[h][n]: softmax with the sink in the denominator only */
-static void softmax(const struct attention_job *job, float *s, int64_t n, float sink)
+/* Scores of some heads: s[head][n]. */
+struct score_rows {
+    float *s;
+    int64_t n;
+};
+
+/* Heads whose maxima and sums are taken side by side: the next term of a sum waits for the one
+ * before it. */
+#define SOFTMAX_HEADS 8
+
+/* Softmax with the sinks in the denominators only. */
+static inline __attribute__((always_inline)) void
+softmax_heads(const struct leaves *leaf, const struct score_rows *to, int heads, const float *sinks)
 {
-    float max = sink, den = sink;
-    for (int64_t j = 0; j < n; j++)
-        max = s[j] > max ? s[j] : max;
-    job->ctx->leaf->exp_minus(s, n, max);
-    job->ctx->leaf->exp_minus(&den, 1, max);
-    for (int64_t j = 0; j < n; j++)
-        den += s[j];
-    for (int64_t j = 0; j < n; j++)
-        s[j] /= den;
+    float max[SOFTMAX_HEADS], den[SOFTMAX_HEADS];
+    memcpy(max, sinks, (size_t)heads * sizeof(float));
+    memcpy(den, sinks, (size_t)heads * sizeof(float));
+    for (int64_t j = 0; j < to->n; j++)
+        for (int h = 0; h < heads; h++) {
+            float s = to->s[h * to->n + j];
+            max[h] = s > max[h] ? s : max[h];
+        }
+    for (int h = 0; h < heads; h++) {
+        leaf->exp_minus(to->s + h * to->n, to->n, max[h]);
+        leaf->exp_minus(&den[h], 1, max[h]);
+    }
+    for (int64_t j = 0; j < to->n; j++)
+        for (int h = 0; h < heads; h++)
+            den[h] += to->s[h * to->n + j];
+    for (int h = 0; h < heads; h++)
+        leaf->divide(to->s + h * to->n, den[h], to->n);
+}
+
+static void softmax(const struct leaves *leaf, struct score_rows to, int heads, const float *sinks)
+{
+    for (; heads >= SOFTMAX_HEADS; heads -= SOFTMAX_HEADS, sinks += SOFTMAX_HEADS) {
+        softmax_heads(leaf, &to, SOFTMAX_HEADS, sinks);
+        to.s += SOFTMAX_HEADS * to.n;
+    }
+    if (heads > 0)
+        softmax_heads(leaf, &to, heads, sinks);
 }
 
 /* The n keys from j on. */
@@ -178,8 +207,7 @@ static void attend(const struct attention_job *job, int64_t i, int32_t head0, fl
         t.out[h] = a->o + (i * a->heads + head0 + h) * a->head_dim;
     }
     (tiles ? score_keys_tiles : score_keys)(job, &t);
-    for (int h = 0; h < t.n_heads; h++)
-        softmax(job, t.s + h * t.keys.n, t.keys.n, a->sinks[head0 + h]);
+    softmax(job->ctx->leaf, (struct score_rows){t.s, t.keys.n}, t.n_heads, a->sinks + head0);
     (tiles ? mix_keys_tiles : mix_keys)(job, &t);
     for (int h = 0; h < t.n_heads; h++)
         ref_rope(t.out[h] + a->head_dim - a->rot_dim, a->rot_dim, a->rope + i * a->rot_dim,

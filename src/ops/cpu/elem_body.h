@@ -288,6 +288,12 @@ static inline void elem_scaled(const float *x, const float *weight, float r, int
     elem_scaled_in_place(y, weight, r, n);
 }
 
+static inline void elem_divide(float *restrict y, float by, int64_t n)
+{
+    for (int64_t k = 0; k < n; k++)
+        y[k] /= by;
+}
+
 static inline void elem_relu_add(const float *restrict dot, float w, int64_t n,
                                  float *restrict score)
 {

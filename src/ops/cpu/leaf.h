@@ -220,6 +220,8 @@ struct leaves {
     void (*gated)(const float *g, const float *u, int64_t n, float limit, float scale, float *y);
     /* y[k] = weight[k] * (x[k] * r); weight NULL: 1. y may be x. */
     void (*scaled)(const float *x, const float *weight, float r, int64_t n, float *y);
+    /* y[k] /= by */
+    void (*divide)(float *y, float by, int64_t n);
     /* score[j] += w * max(0, dot[j]) */
     void (*relu_add)(const float *dot, float w, int64_t n, float *score);
     /* y[k] = sum_s a[s] * x[s * stride + k] for s ascending, from 0 */

@@ -401,6 +401,7 @@ const struct leaves leaves_neon = {
     .exp_minus = elem_exp_minus,
     .gated = elem_gated,
     .scaled = elem_scaled,
+    .divide = elem_divide,
     .relu_add = elem_relu_add,
     .combine = elem_combine,
     .spread = elem_spread,
