@@ -52,7 +52,7 @@ static int panels_from(enum quant_type type)
 {
     if (act_block(type) != 256)
         return 1;
-    return type == QUANT_Q2_K ? 3 : type == QUANT_IQ2_XXS || type == QUANT_Q4_K ? 4 : 5;
+    return type == QUANT_Q2_K || type == QUANT_Q4_K ? 3 : type == QUANT_IQ2_XXS ? 4 : 5;
 }
 
 static const struct panels amx_panels = {
