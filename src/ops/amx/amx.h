@@ -14,12 +14,31 @@ void amx_pack_32(const struct act *x, int n_rows, const struct panel_form *form,
 void amx_dot_32(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride);
 
 /* Formats of 256: signed bytes, the sums of the other tables. dot_256_amx.c */
-size_t amx_panel_bytes_256(int64_t n);
+size_t amx_panel_bytes_256(int64_t n, int columns);
 void amx_pack_256(const struct act *x, int n_rows, const struct panel_form *form, uint8_t *panel);
 void amx_dot_256(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride);
 
 /* attend_amx.c */
 extern const struct attend_tiles amx_attend_tiles;
+
+/* A step of up to 16 batch rows, v[i] of row i, as a panel of some columns has it: pairs of halves
+ * or fours of bytes, 16 of them, one after the other. */
+static inline void put_columns(const __m512i *v, int columns, uint8_t *to)
+{
+    _Alignas(64) int16_t t[16][32];
+    if (columns == PANEL_ROWS) {
+        transpose16(v, (int16_t *)(void *)to);
+        return;
+    }
+    if (columns == 1) {
+        _mm512_storeu_si512(to, v[0]);
+        return;
+    }
+    transpose16(v, t[0]);
+    for (int p = 0; p < 16; p++)
+        _mm512_mask_storeu_epi32(to + (size_t)p * (size_t)columns * 4,
+                                 (__mmask16)((1u << columns) - 1), _mm512_load_si512(t[p]));
+}
 
 /* Sums of a tile of weight rows with a panel, scaled, to n batch rows of `width` values. */
 static inline void put_rows(__m512i *row, int n, int width, float scale, float *y, int64_t stride)

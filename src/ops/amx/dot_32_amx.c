@@ -102,17 +102,6 @@ static void products(const struct products_32 *p)
     }
 }
 
-/* Weights have 16 rows of 64 bytes, batch rows and sums as many columns as there are. */
-static struct tile_shape_table shapes_of(int columns)
-{
-    struct tile_shape_table s = {.palette = 1};
-    for (int t = 0; t < 8; t++) {
-        s.rows[t] = 16;
-        s.row_bytes[t] = t == 4 || t == 5 ? 64 : (uint16_t)(4 * columns);
-    }
-    return s;
-}
-
 static void dot_panels(const struct panel_dot *d, const struct panel_view *x, float *y,
                        int64_t stride)
 {
@@ -137,9 +126,8 @@ static void dot_panels(const struct panel_dot *d, const struct panel_view *x, fl
 
 void amx_dot_32(const struct panel_dot *d, const struct panel_view *x, float *y, int64_t stride)
 {
-    struct tile_shape_table shapes = shapes_of(x->columns);
     int most = x->n <= PANELS_APART * PANEL_ROWS ? 2 * PANEL_ROWS : x->n;
-    tile_shapes(&shapes);
+    tile_shapes_of(x->columns);
     for (int i = 0; i < x->n; i += most) {
         struct panel_view part = *x;
         part.at += (size_t)(i / PANEL_ROWS) * x->stride;

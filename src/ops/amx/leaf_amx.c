@@ -23,7 +23,7 @@ static void row_dot(const struct qrows *w, int n_rows, const struct act *x, int 
 
 static size_t panel_bytes(int64_t n, enum act_kind kind, int columns)
 {
-    return act_kind_block(kind) == 256 ? amx_panel_bytes_256(n)
+    return act_kind_block(kind) == 256 ? amx_panel_bytes_256(n, columns)
                                        : amx_panel_bytes_32(n, kind, columns);
 }
 
@@ -46,13 +46,13 @@ static void panel_dot(const struct panel_dot *d, const struct panel_view *x, flo
         amx_dot_32(d, x, y, stride);
 }
 
-/* A panel of bytes costs the same however many of its rows are there: as measured, with a machine's
- * other tenants in mind, who slow tiles down more than the rest. */
+/* From how many rows on panels of bytes cost less than vectors, as measured. Up to four rows they
+ * cost the same; formats that are unpacked by way of words take long. */
 static int panels_from(enum quant_type type)
 {
     if (act_block(type) != 256)
         return 1;
-    return type == QUANT_Q2_K || type == QUANT_Q4_K ? 3 : type == QUANT_IQ2_XXS ? 4 : 5;
+    return type == QUANT_Q2_K || type == QUANT_Q4_K ? 2 : type == QUANT_IQ2_XXS ? 3 : 8;
 }
 
 static const struct panels amx_panels = {

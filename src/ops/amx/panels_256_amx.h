@@ -1,28 +1,62 @@
-/* Panels of PANEL_ROWS quantised batch rows for formats of 256, as tiles take them: four bytes of
- * one row lie side by side, then those of the next row, in two planes. All blocks of a panel come
- * first, then what belongs to each. */
+/* Panels of quantised batch rows for formats of 256, as tiles take them: four bytes of one row lie
+ * side by side, then those of the next row, in two planes. All blocks of a panel come first, then
+ * what belongs to each. A panel has 4, 8 or 16 columns:
+ *
+ *   block   int8_t low[4][16][columns][4], high[4][16][columns][4]
+ *   tail    int8_t sum_low[4][columns][4], sum_high[4][columns][4]   of 16 values each
+ *           int16_t sum_32[4][columns][2]                            of 32 values each
+ *           float d[columns] */
 #ifndef SLUICE_OPS_AMX_PANELS_256_AMX_H
 #define SLUICE_OPS_AMX_PANELS_256_AMX_H
 
 #include "ops/amx/planes_amx.h"
 #include "ops/avx512/transpose_avx512.h"
 
-struct panel_256 {
-    int8_t low[4][16][PANEL_ROWS][4], high[4][16][PANEL_ROWS][4];
-};
-struct tail_256 {
-    int8_t sum_low[4][PANEL_ROWS][4], sum_high[4][PANEL_ROWS][4]; /* of 16 values each */
-    int16_t sum_32[4][PANEL_ROWS][2]; /* of 32 values each */
-    float d[PANEL_ROWS];
-};
-
 /* Tiles of sums of 16 values are loaded as 16 rows, of which the last 12 meet zeros. */
 #define PANEL_END 1024
 
-static inline struct tail_256 *tails_256(const uint8_t *panel, int64_t n)
+/* A set of less than 4 columns has 4. */
+static inline int columns_256(int columns)
 {
-    const uint8_t *end = panel + (size_t)(n / 256) * sizeof(struct panel_256);
-    return (struct tail_256 *)(void *)(uintptr_t)end;
+    return columns < 4 ? 4 : columns;
+}
+
+#define BLOCK_256(columns) ((size_t)(columns) * 512)
+#define TAIL_256(columns) ((size_t)(columns) * 52)
+
+static inline const int8_t *low_256(const uint8_t *block, int columns, int k)
+{
+    return (const int8_t *)block + 64 * columns * k;
+}
+
+static inline const int8_t *high_256(const uint8_t *block, int columns, int k)
+{
+    return low_256(block, columns, 4 + k);
+}
+
+static inline const uint8_t *tail_256(const uint8_t *panel, int64_t n, int columns, int64_t block)
+{
+    return panel + (size_t)(n / 256) * BLOCK_256(columns) + (size_t)block * TAIL_256(columns);
+}
+
+static inline const int8_t *sum_low_256(const uint8_t *tail)
+{
+    return (const int8_t *)tail;
+}
+
+static inline const int8_t *sum_high_256(const uint8_t *tail, int columns)
+{
+    return (const int8_t *)tail + 16 * columns;
+}
+
+static inline const int16_t *sum_32_256(const uint8_t *tail, int columns, int k)
+{
+    return (const int16_t *)(const void *)(tail + 32 * columns) + 2 * columns * k;
+}
+
+static inline const float *d_256(const uint8_t *tail, int columns)
+{
+    return (const float *)(const void *)(tail + 48 * columns);
 }
 
 /* Of the batch's high plane: value = (high << bits) + low. */
@@ -60,14 +94,16 @@ static inline void planes_256(const struct act *x, int64_t b, int k, enum act_ki
 
 /* The sums of 16 values each of a block of row i, for formats with minima: those of ACT_256_BYTE,
  * which has none, may not fit. */
-static inline void pack_sums(const int16_t *sum, int i, struct tail_256 *to)
+static inline void pack_sums(const int16_t *sum, int i, int columns, uint8_t *tail)
 {
+    int8_t *low = (int8_t *)tail, *high = low + 16 * columns;
+    int16_t *sum_32 = (int16_t *)(void *)(tail + 32 * columns);
     for (int k = 0; k < 8; k++)
-        to->sum_32[k / 2][i][k % 2] = (int16_t)(sum[2 * k] + sum[2 * k + 1]);
+        sum_32[(k / 2 * columns + i) * 2 + k % 2] = (int16_t)(sum[2 * k] + sum[2 * k + 1]);
     for (int k = 0; k < 16; k++) {
-        int high = (sum[k] + 64) >> 7;
-        to->sum_high[k / 4][i][k % 4] = (int8_t)high;
-        to->sum_low[k / 4][i][k % 4] = (int8_t)(sum[k] - 128 * high);
+        int upper = (sum[k] + 64) >> 7;
+        high[(k / 4 * columns + i) * 4 + k % 4] = (int8_t)upper;
+        low[(k / 4 * columns + i) * 4 + k % 4] = (int8_t)(sum[k] - 128 * upper);
     }
 }
 

@@ -19,22 +19,4 @@ static inline size_t step_bytes_32(int columns)
     return (size_t)columns * STEP * sizeof(uint16_t);
 }
 
-/* One step of all columns. */
-static inline void put_columns(const __m512i *v, int columns, uint8_t *to)
-{
-    _Alignas(64) int16_t t[16][32];
-    if (columns == PANEL_ROWS) {
-        transpose16(v, (int16_t *)(void *)to);
-        return;
-    }
-    if (columns == 1) {
-        _mm512_storeu_si512(to, v[0]);
-        return;
-    }
-    transpose16(v, t[0]);
-    for (int p = 0; p < 16; p++)
-        _mm512_mask_storeu_epi32(to + (size_t)p * (size_t)columns * 4,
-                                 (__mmask16)((1u << columns) - 1), _mm512_load_si512(t[p]));
-}
-
 #endif

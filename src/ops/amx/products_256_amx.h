@@ -37,7 +37,7 @@ struct parts {
 /* Weight rows, the panels that they meet, and partial sums of both. */
 struct products_256 {
     const struct qrows *w;
-    int n_rows, n_panels;
+    int n_rows, n_panels, columns;
     const uint8_t *panels;
     size_t stride;
     struct parts (*part)[PANELS_256]; /* [tiles] */
@@ -54,9 +54,9 @@ static inline const uint8_t *panel_of(const struct products_256 *p, int k)
 }
 
 /* part + sum * (dw * dx) */
-static inline __m512 add_scaled(__m512 part, __m512 sum, float dw, __m512 dx)
+static inline __m512 add_scaled(__m512 part, __m512 sum, __m512 dw, __m512 dx)
 {
-    return _mm512_fmadd_ps(sum, _mm512_mul_ps(_mm512_set1_ps(dw), dx), part);
+    return _mm512_fmadd_ps(sum, _mm512_mul_ps(dw, dx), part);
 }
 
 /* What sums are added to; first: there is nothing yet. */
@@ -90,13 +90,16 @@ static inline __attribute__((always_inline)) void ask_row(enum quant_type type, 
 /* How a format's sums add up. */
 struct form_256 {
     bool two, has_min;
+    int columns;
     int bits, x_bits;              /* of the high planes of weights and of the batch */
 };
 
-static inline __attribute__((always_inline)) struct form_256 form_of(enum quant_type type)
+static inline __attribute__((always_inline)) struct form_256 form_of(enum quant_type type,
+                                                                     int columns)
 {
-    return (struct form_256){.two = planes_two(type), .has_min = type_has_min(type),
-                             .bits = planes_bits(type), .x_bits = panel_bits(act_kind(type))};
+    return (struct form_256){.columns = columns, .two = planes_two(type),
+                             .has_min = type_has_min(type), .bits = planes_bits(type),
+                             .x_bits = panel_bits(act_kind(type))};
 }
 
 /* Whether products of low with high and of high with low planes have one sum. */
@@ -146,8 +149,7 @@ static inline struct chunk *chunk_at(struct run_256 *r, struct spot_256 at)
 struct step_256 {
     const struct chunk *c;
     const struct heads *heads;
-    const struct panel_256 *x;
-    const struct tail_256 *tail;
+    const uint8_t *x, *tail;       /* of the panel's block */
     part_sums *part;
     bool first;
 };
@@ -182,33 +184,77 @@ static inline __attribute__((always_inline)) __m512i product_row(struct run_256 
     return sum;
 }
 
-/* Minima of a weight row, of 32 values each, with the sums of those of the batch. */
-static inline __m512i least_row(const struct step_256 *step, int m)
+/* Products and partial sums of a weight row lie side by side, then those of the next: a register
+ * has one weight row of 16 columns, two of 8 or four of 4. What belongs to the columns, for each of
+ * its rows: */
+static inline __attribute__((always_inline)) __m512i of_columns(const void *p, int columns)
+{
+    if (columns == 4)
+        return _mm512_broadcast_i32x4(_mm_loadu_si128(p));
+    return columns == 8 ? _mm512_broadcast_i64x4(_mm256_loadu_si256(p)) : _mm512_loadu_si512(p);
+}
+
+/* Which weight row of a register a place belongs to. */
+static inline __attribute__((always_inline)) __m512i row_of_place(int columns)
+{
+    return columns == 4 ? _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3)
+                        : _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+}
+
+/* What belongs to the weight rows of register m, for each column. */
+static inline __attribute__((always_inline)) __m512 of_rows(const float *v, int m, int columns)
+{
+    if (columns == 16)
+        return _mm512_set1_ps(v[m]);
+    __m128 some = columns == 4 ? _mm_load_ps(v + 4 * m)
+                               : _mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(v + 2 * m)));
+    return _mm512_permutexvar_ps(row_of_place(columns), _mm512_castps128_ps512(some));
+}
+
+/* The minima number 2 * k and 2 * k + 1 of the weight rows of register m. */
+static inline __attribute__((always_inline)) __m512i
+least_pairs(const struct heads *h, int m, int k, int columns)
+{
+    if (columns == 4) {
+        __m512i at = _mm512_add_epi32(_mm512_slli_epi32(row_of_place(4), 2), _mm512_set1_epi32(k));
+        return _mm512_permutexvar_epi32(at, _mm512_loadu_si512(h->least_32[4 * m]));
+    }
+    int32_t pair[2];
+    for (int i = 0; i < 16 / columns; i++)
+        memcpy(&pair[i], &h->least_32[16 / columns * m + i][2 * k], sizeof(pair[i]));
+    if (columns == 16)
+        return _mm512_set1_epi32(pair[0]);
+    return _mm512_mask_set1_epi32(_mm512_set1_epi32(pair[0]), 0xff00, pair[1]);
+}
+
+/* Minima of the weight rows of register m, of 32 values each, with the sums of those of the
+ * batch. */
+static inline __attribute__((always_inline)) __m512i least_row(const struct step_256 *step, int m,
+                                                               int columns)
 {
     __m512i sum = _mm512_setzero_si512();
 #pragma GCC unroll 4
-    for (int k = 0; k < 4; k++) {
-        int32_t pair;
-        memcpy(&pair, &step->heads->least_32[m][2 * k], sizeof(pair));
-        sum = _mm512_dpwssd_epi32(sum, _mm512_loadu_si512(step->tail->sum_32[k]),
-                                  _mm512_set1_epi32(pair));
-    }
+    for (int k = 0; k < 4; k++)
+        sum = _mm512_dpwssd_epi32(sum, of_columns(sum_32_256(step->tail, columns, k), columns),
+                                  least_pairs(step->heads, m, k, columns));
     return sum;
 }
 
 static inline __attribute__((always_inline)) void
 add_n_256(struct run_256 *r, const struct step_256 *step, struct form_256 form, bool first)
 {
-    __m512 dx = _mm512_loadu_ps(step->tail->d);
+    __m512 dx = _mm512_castsi512_ps(of_columns(d_256(step->tail, form.columns), form.columns));
 #pragma GCC unroll 16
-    for (int m = 0; m < TILE_ROWS; m++) {
+    for (int m = 0; m < form.columns; m++) {
         __m512 part = part_row(*step->part, m, first);
         __m512i sum = product_row(r, m, form);
-        part = add_scaled(part, _mm512_cvtepi32_ps(sum), step->heads->d[m], dx);
+        part = add_scaled(part, _mm512_cvtepi32_ps(sum), of_rows(step->heads->d, m, form.columns),
+                          dx);
         if (form.has_min) {
-            sum = form.two ? least_row(step, m)
+            sum = form.two ? least_row(step, m, form.columns)
                            : add_shifted(sums_row(sums_256(r, 2), m), sums_256(r, 3), m, 7);
-            part = add_scaled(part, _mm512_cvtepi32_ps(sum), step->heads->dmin[m], dx);
+            part = add_scaled(part, _mm512_cvtepi32_ps(sum),
+                              of_rows(step->heads->dmin, m, form.columns), dx);
         }
         _mm512_store_ps((*step->part)[m], part);
     }
@@ -226,30 +272,32 @@ add_256(struct run_256 *r, const struct step_256 *step, struct form_256 form)
 static inline __attribute__((always_inline)) void load_quarter(const struct step_256 *step,
                                                                struct form_256 form, int k)
 {
+    size_t stride = (size_t)form.columns * 4;
     tile_load(4, step->c->low[k], 64);
-    tile_load(6, step->x->low[k], 64);
-    tile_load(7, step->x->high[k], 64);
+    tile_load(6, low_256(step->x, form.columns, k), stride);
+    tile_load(7, high_256(step->x, form.columns, k), stride);
     if (form.two)
         tile_load(5, step->c->high[k], 64);
 }
 
 /* Registers 2 and 3 take the minima where they are free. */
-static inline void load_least(const struct step_256 *step)
+static inline __attribute__((always_inline)) void load_least(const struct step_256 *step,
+                                                             int columns)
 {
     tile_load(5, step->c->least, 64);
-    tile_load(6, step->tail->sum_low, 64);
-    tile_load(7, step->tail->sum_high, 64);
+    tile_load(6, sum_low_256(step->tail), (size_t)columns * 4);
+    tile_load(7, sum_high_256(step->tail, columns), (size_t)columns * 4);
 }
 
 static inline __attribute__((always_inline)) void store_256(struct run_256 *r,
                                                             struct form_256 form)
 {
-    tile_store(0, sums_256(r, 0), 64);
-    tile_store(1, sums_256(r, 1), 64);
+    tile_store(0, sums_256(r, 0), (size_t)form.columns * 4);
+    tile_store(1, sums_256(r, 1), (size_t)form.columns * 4);
     if (form.two || form.has_min)
-        tile_store(2, sums_256(r, 2), 64);
+        tile_store(2, sums_256(r, 2), (size_t)form.columns * 4);
     if (!crossed(form) && (form.two || form.has_min))
-        tile_store(3, sums_256(r, 3), 64);
+        tile_store(3, sums_256(r, 3), (size_t)form.columns * 4);
 }
 
 /* What precedes the quarters: minima by tiles, and the store of the step before, if there is
@@ -259,7 +307,7 @@ begin_256(struct run_256 *r, const struct step_256 *now, struct form_256 form, b
 {
     bool least = form.has_min && !form.two;
     if (least)
-        load_least(now);
+        load_least(now, form.columns);
     else
         load_quarter(now, form, 0);
     if (before)
@@ -272,10 +320,9 @@ begin_256(struct run_256 *r, const struct step_256 *now, struct form_256 form, b
     }
 }
 
-static inline __attribute__((always_inline)) void step_begin(struct run_256 *r,
-                                                             enum quant_type type,
-                                                             struct spot_256 at, int k,
-                                                             struct step_256 *step)
+static inline __attribute__((always_inline)) void
+step_begin(struct run_256 *r, enum quant_type type, struct spot_256 at, int k, int columns,
+           struct step_256 *step)
 {
     const uint8_t *panel = panel_of(r->p, k);
     struct chunk *c = chunk_at(r, at);
@@ -283,8 +330,8 @@ static inline __attribute__((always_inline)) void step_begin(struct run_256 *r,
         widen_heads(type, c->heads);
     step->c = c;
     step->heads = c->heads;
-    step->x = (const struct panel_256 *)(const void *)panel + at.block;
-    step->tail = tails_256(panel, r->p->w->n) + at.block;
+    step->x = panel + (size_t)at.block * BLOCK_256(columns);
+    step->tail = tail_256(panel, r->p->w->n, columns, at.block);
     step->part = &r->p->part[at.tile][k].of[at.block % 8];
     step->first = at.block < 8;
 }
@@ -390,9 +437,10 @@ dot_quarter(struct run_256 *r, enum quant_type type, struct form_256 form, struc
     unpack_due(r, type, u);
 }
 
-static inline __attribute__((always_inline)) void steps_256(struct run_256 *r, enum quant_type type)
+static inline __attribute__((always_inline)) void steps_256(struct run_256 *r, enum quant_type type,
+                                                            int columns)
 {
-    struct form_256 form = form_of(type);
+    struct form_256 form = form_of(type, columns);
     struct step_256 step[2];
     struct spot_256 at = {0}, next;
     struct unpacking u = unpack_begin(r, type, at);
@@ -404,7 +452,7 @@ static inline __attribute__((always_inline)) void steps_256(struct run_256 *r, e
         u = unpack_begin(r, type, next);
         for (int k = 0; k < r->p->n_panels; k++, n++) {
             struct step_256 *now = &step[n % 2];
-            step_begin(r, type, at, k, now);
+            step_begin(r, type, at, k, columns, now);
             begin_256(r, now, form, n > 0);
 #pragma GCC unroll 1
             for (int q = 0; q < 4; q++) {
@@ -434,13 +482,13 @@ static void clear_256(struct run_256 *r)
 }
 
 static inline __attribute__((always_inline)) void products_256(const struct products_256 *p,
-                                                               enum quant_type type)
+                                                               enum quant_type type, int columns)
 {
     _Alignas(PAGE) struct run_256 r;
     r.p = p;
     r.tiles = tiles_of(p);
     clear_256(&r);
-    steps_256(&r, type);
+    steps_256(&r, type, columns);
 }
 
 #endif

@@ -116,8 +116,15 @@ static inline void tile_dot_half(int c, int a, int b)
 
 #include <immintrin.h>
 
+/* The intrinsic names the first bytes of its operand alone: without the statement before it, the
+ * others may not have been stored yet. */
+static inline void tile_shapes(const struct tile_shape_table *s)
+{
+    __asm__ volatile("" : : "m"(*s));
+    _tile_loadconfig(s);
+}
+
 /* Numbers of registers are parts of the instructions. */
-#define tile_shapes(s) _tile_loadconfig(s)
 #define tile_release() _tile_release()
 #define tile_zero(t) _tile_zero(t)
 #define tile_load(t, from, stride) _tile_loadd(t, from, stride)
@@ -161,6 +168,18 @@ static inline void tile_load_sums(const float (*from)[16][16])
 static inline void tile_store_sums(float (*to)[16][16])
 {
     tile_store_spread(to[0][0], 16 * 16, 64);
+}
+
+/* Weights, in registers 4 and 5, have 16 rows of 64 bytes, batch rows and sums as many columns of
+ * four as there are. */
+static inline void tile_shapes_of(int columns)
+{
+    struct tile_shape_table s = {.palette = 1};
+    for (int t = 0; t < 8; t++) {
+        s.rows[t] = 16;
+        s.row_bytes[t] = t == 4 || t == 5 ? 64 : (uint16_t)(4 * columns);
+    }
+    tile_shapes(&s);
 }
 
 /* All registers have 16 rows of 64 bytes. */
