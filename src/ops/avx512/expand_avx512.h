@@ -72,6 +72,33 @@ static inline void expand_q2_k(const uint8_t *src, __m512i *w, struct unit *u)
     }
 }
 
+static inline void expand_q6_k(const uint8_t *src, __m512i *w, struct unit *u)
+{
+    const struct block_q6_k *b = (const struct block_q6_k *)(const void *)src;
+    const __m512i low = _mm512_set1_epi16(15), bits = _mm512_set1_epi16(48);
+    const __m512i second = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(1), 1);
+    __m512i scales = _mm512_castsi256_si512(
+        _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)b->sc)));
+    uint16_t d;
+    memcpy(&d, &b->d, sizeof(d));
+    u->d[0] = f16_avx2(d);
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        __m512i high = _mm512_slli_epi16(words_of(b->qh + 32 * h), 4);
+        __m512i l0 = words_of(b->ql + 64 * h), l1 = words_of(b->ql + 64 * h + 32);
+        __m512i q[4] = {_mm512_and_si512(l0, low), _mm512_and_si512(l1, low),
+                        _mm512_srli_epi16(l0, 4), _mm512_srli_epi16(l1, 4)};
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            __m512i at = _mm512_add_epi16(second, _mm512_set1_epi16((short)(8 * h + 2 * j)));
+            __m512i v = _mm512_or_si512(
+                q[j], _mm512_and_si512(_mm512_srli_epi16(high, 2 * j), bits));
+            w[4 * h + j] = _mm512_mullo_epi16(_mm512_sub_epi16(v, _mm512_set1_epi16(32)),
+                                              _mm512_permutexvar_epi16(at, scales));
+        }
+    }
+}
+
 /* A block of 256 values; the head has d, and dmin and the minima where the format has them. The
  * formats without a function here go through memory, in halves: a load waits for the stores that it
  * covers. */
@@ -84,6 +111,10 @@ expand_256(enum quant_type type, const uint8_t *src, __m512i *w, struct unit *u)
     }
     if (type == QUANT_Q2_K) {
         expand_q2_k(src, w, u);
+        return;
+    }
+    if (type == QUANT_Q6_K) {
+        expand_q6_k(src, w, u);
         return;
     }
     avx2_unpack(type, src, 1, u);
