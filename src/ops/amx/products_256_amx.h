@@ -1,6 +1,7 @@
 /* Products of formats of 256 with panels. A step is a block with one panel.
  *
- * Registers 0 to 3 take sums, 4 and 5 weights, 6 and 7 batch rows. All have 16 rows of 64 bytes.
+ * Registers 0 to 3 take sums, 4 and 5 weights, 6 and 7 batch rows. All have 16 rows, weights of 64
+ * bytes, the others of as many columns as panels have.
  *
  * Sums go through memory and are added to partial sums some steps later; the next weights are
  * unpacked meanwhile. A load waits for an earlier store that shares its low 12 bits, and a store of
