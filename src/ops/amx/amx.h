@@ -41,22 +41,17 @@ static inline void put_columns(const __m512i *v, int columns, uint8_t *to)
 }
 
 /* Sums of a tile of weight rows with a panel, scaled, to n batch rows of `width` values. */
-static inline void put_rows(__m512i *row, int n, int width, float scale, float *y, int64_t stride)
-{
-    _Alignas(64) float t[PANEL_ROWS][TILE_ROWS];
-    transpose16(row, (int16_t *)(void *)t);
-    for (int i = 0; i < n; i++)
-        _mm512_mask_storeu_ps(y + i * stride, (__mmask16)((1u << width) - 1),
-                              _mm512_mul_ps(_mm512_load_ps(t[i]), _mm512_set1_ps(scale)));
-}
-
 static inline void put_tile(const float (*tile)[PANEL_ROWS], int n, int width, float scale,
                             float *y, int64_t stride)
 {
     __m512i row[TILE_ROWS];
+    _Alignas(64) float t[PANEL_ROWS][TILE_ROWS];
     for (int m = 0; m < TILE_ROWS; m++)
         row[m] = _mm512_load_si512(tile[m]);
-    put_rows(row, n, width, scale, y, stride);
+    transpose16(row, (int16_t *)(void *)t);
+    for (int i = 0; i < n; i++)
+        _mm512_mask_storeu_ps(y + i * stride, (__mmask16)((1u << width) - 1),
+                              _mm512_mul_ps(_mm512_load_ps(t[i]), _mm512_set1_ps(scale)));
 }
 
 #endif

@@ -28,20 +28,17 @@
 /* Chunks of a piece at most: of floats one for each plane. */
 #define MOST_CHUNKS 3
 
-/* Sums of CHUNK_ROWS weight rows with two pairs of panels: tile 2 * panel + weight. Rows of the
- * pairs alternate: a load waits for an earlier store that shares its low 12 bits, and one pair's
- * sums are loaded just after those of the other were stored. */
+/* Sums of CHUNK_ROWS weight rows with two panels: tile 2 * panel + weight. */
 struct pair_sums {
-    _Alignas(64) float tile[4][TILE_ROWS][2][PANEL_ROWS];
+    _Alignas(64) float tile[4][TILE_ROWS][PANEL_ROWS];
 };
-#define SUM_STRIDE (2 * PANEL_ROWS * sizeof(float))
 
 struct products_32 {
     const struct qrows *w;
     int n_rows;                    /* weight rows */
     const struct panel_view *x;
     float scale;                   /* of sums */
-    struct pair_sums *sums;        /* [groups][(pairs + 1) / 2] */
+    struct pair_sums *sums;        /* [groups][pairs] */
     struct chunk (*chunk)[MOST_CHUNKS]; /* [2], of pieces in turn */
     size_t step_bytes;             /* of a panel */
     int64_t pieces;                /* of a row */
@@ -53,13 +50,10 @@ static inline int pairs_of(const struct products_32 *p)
     return (p->panels + 1) / 2;
 }
 
-/* Sums of a pair: tile k begins at [k][0][0]. */
-static inline float *sums_of(const struct products_32 *p, int group, int pair)
+static inline struct pair_sums *sums_of(const struct products_32 *p, int group, int pair)
 {
-    return p->sums[group * ((pairs_of(p) + 1) / 2) + pair / 2].tile[0][0][pair % 2];
+    return &p->sums[group * pairs_of(p) + pair];
 }
-
-#define SUM_TILE (TILE_ROWS * 2 * PANEL_ROWS)
 
 /* ---- formats ---- */
 
@@ -316,7 +310,7 @@ static inline __attribute__((always_inline)) void multiply_along(const struct pr
     }
     unpack_some(p, type, true, u, CHUNK_ROWS);
     if (at.at == p->pieces - 1)
-        tile_store_spread(sums_of(p, at.group, 0), SUM_TILE, SUM_STRIDE);
+        tile_store_sums(sums_of(p, at.group, 0)->tile);
 }
 
 /* ---- across panels ---- */
@@ -352,13 +346,13 @@ static inline __attribute__((always_inline)) void multiply_across(const struct p
     /* rows are unpacked as often as all steps need for all of them */
     int due = 0, worth = pairs * steps * ROWS_AT_ONCE;
     for (int k = 0; k < pairs; k++) {
-        float *sums = sums_of(p, at.group, k);
+        struct pair_sums *sums = sums_of(p, at.group, k);
         const uint8_t *x = p->x->at + 2 * (size_t)k * p->x->stride + (size_t)step0 * p->step_bytes;
         bool two = 2 * k + 1 < p->panels;
         if (at.at == 0)
             tile_zero_sums();
         else
-            tile_load_spread(sums, SUM_TILE, SUM_STRIDE);
+            tile_load_sums(sums->tile);
         for (int s = 0; s < steps; s++, x += p->step_bytes) {
             if (is_floats(type))
                 dot_step_floats(p, type, c, s, x, two);
@@ -372,7 +366,7 @@ static inline __attribute__((always_inline)) void multiply_across(const struct p
                 unpack_some(p, type, false, u, ROWS_AT_ONCE);
             }
         }
-        tile_store_spread(sums, SUM_TILE, SUM_STRIDE);
+        tile_store_sums(sums->tile);
     }
     unpack_some(p, type, false, u, CHUNK_ROWS);
 }
@@ -403,11 +397,8 @@ static inline void put_sums(const struct products_32 *p, float *y, int64_t strid
         for (int row = 0; row < p->n_rows; row += TILE_ROWS) {
             int width = p->n_rows - row < TILE_ROWS ? p->n_rows - row : TILE_ROWS;
             int group = row / CHUNK_ROWS, upper = row % CHUNK_ROWS / TILE_ROWS;
-            const float *sums = sums_of(p, group, k / 2) + (2 * (k % 2) + upper) * SUM_TILE;
-            __m512i v[TILE_ROWS];
-            for (int m = 0; m < TILE_ROWS; m++)
-                v[m] = _mm512_load_si512(sums + m * 2 * PANEL_ROWS);
-            put_rows(v, left < PANEL_ROWS ? left : PANEL_ROWS, width, p->scale, y + row, stride);
+            put_tile(sums_of(p, group, k / 2)->tile[2 * (k % 2) + upper],
+                     left < PANEL_ROWS ? left : PANEL_ROWS, width, p->scale, y + row, stride);
         }
     }
 }

@@ -134,7 +134,7 @@ static inline void tile_shapes(const struct tile_shape_table *s)
 
 #endif
 
-/* ---- registers 0 to 3, which take sums; from one to the next in memory are `tile` floats ---- */
+/* ---- registers 0 to 3, which take sums ---- */
 
 static inline void tile_zero_sums(void)
 {
@@ -144,30 +144,20 @@ static inline void tile_zero_sums(void)
     tile_zero(3);
 }
 
-static inline void tile_load_spread(const float *from, size_t tile, size_t stride)
-{
-    tile_load(0, from, stride);
-    tile_load(1, from + tile, stride);
-    tile_load(2, from + 2 * tile, stride);
-    tile_load(3, from + 3 * tile, stride);
-}
-
-static inline void tile_store_spread(float *to, size_t tile, size_t stride)
-{
-    tile_store(0, to, stride);
-    tile_store(1, to + tile, stride);
-    tile_store(2, to + 2 * tile, stride);
-    tile_store(3, to + 3 * tile, stride);
-}
-
 static inline void tile_load_sums(const float (*from)[16][16])
 {
-    tile_load_spread(from[0][0], 16 * 16, 64);
+    tile_load(0, from[0], 64);
+    tile_load(1, from[1], 64);
+    tile_load(2, from[2], 64);
+    tile_load(3, from[3], 64);
 }
 
 static inline void tile_store_sums(float (*to)[16][16])
 {
-    tile_store_spread(to[0][0], 16 * 16, 64);
+    tile_store(0, to[0], 64);
+    tile_store(1, to[1], 64);
+    tile_store(2, to[2], 64);
+    tile_store(3, to[3], 64);
 }
 
 /* Weights, in registers 4 and 5, have 16 rows of 64 bytes, batch rows and sums as many columns of
