@@ -114,6 +114,7 @@ static void dot_tiles_256(const struct qrows *w, int n_rows, const struct panel_
     for (int k = 0; k < p.n_panels; k++) {
         int left = x->n - k * PANEL_ROWS;
         for (int t = 0; t < tiles_of(&p); t++) {
+            /* narrow panels fill the beginning: compilers do not see that no more is read */
             _Alignas(64) float sum[TILE_ROWS][PANEL_ROWS] = {{0}};
             int rows = n_rows - t * TILE_ROWS;
             struct panel_out to = {.y = y + (int64_t)k * PANEL_ROWS * stride + t * TILE_ROWS,

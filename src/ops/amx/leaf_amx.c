@@ -1,5 +1,5 @@
 /* The leaves with AMX: those of AVX-512, and panels of batch rows that meet weights in tiles. A
- * tile of sums has 16 weight rows and 16 batch rows. */
+ * tile of sums has 16 weight rows and as many batch rows as a panel has columns. */
 #include "base/check.h"
 #include "ops/amx/amx.h"
 #include "ops/avx512/leaf_avx512.h"

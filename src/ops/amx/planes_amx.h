@@ -1,7 +1,7 @@
 /* A block of 256 of 16 weight rows as tiles take it: signed bytes in four tiles of 64 a row, weight
  * = 128 * high + low (Q4_K: 8 * high + low), where high is missing in the formats of one plane.
- * Minima of one plane meet their sums in tiles too; with two planes all registers are taken, and
- * they do in vectors.
+ * Minima of one plane meet their sums in tiles too, which takes two registers; with two planes one
+ * is free at most, and they do in vectors.
  *
  * Formats whose activations are bytes (ACT_256_BYTE) have the order "eights" of bytes_avx512.h, the
  * others "pairs". */

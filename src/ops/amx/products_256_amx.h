@@ -355,8 +355,9 @@ unpack_row(struct run_256 *r, enum quant_type type, const uint8_t *row, bool two
         planes_words(type, row, i, c);
 }
 
-/* Rows that are unpacked at a time, and the products of tiles after which they are, if there is one
- * panel: a row's part of the 16 or 8 products of a step. */
+/* Rows that are unpacked at a time, and the products of tiles after which they are, for each panel:
+ * in a step of 16 products (Q2_K: 8) all 16 rows of the next chunk. IQ2_XXS shares lookups between
+ * two rows. */
 static inline __attribute__((always_inline)) int unit_rows(enum quant_type type)
 {
     return type == QUANT_IQ2_XXS || type == QUANT_Q2_K ? 2 : 1;

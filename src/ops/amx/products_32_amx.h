@@ -155,7 +155,7 @@ struct unpacking {
     int i, end;
 };
 
-/* A piece to be unpacked; one that ends before its values is unpacked here. */
+/* A piece to be unpacked; the last of a row, where values are missing, is unpacked here. */
 static inline __attribute__((always_inline)) struct unpacking
 unpack_begin(const struct products_32 *p, enum quant_type type, bool along, struct piece at)
 {
@@ -343,7 +343,7 @@ static inline __attribute__((always_inline)) void multiply_across(const struct p
     size_t soon = (size_t)piece_steps * p->step_bytes;
     struct ask_step part = ask_step_of(p, at.group);
     const struct chunk *c = p->chunk[at.number % 2];
-    /* rows are unpacked as often as all steps need for all of them */
+    /* the same share of the next piece is unpacked as is done of this one */
     int due = 0, worth = pairs * steps * ROWS_AT_ONCE;
     for (int k = 0; k < pairs; k++) {
         struct pair_sums *sums = sums_of(p, at.group, k);
