@@ -115,6 +115,15 @@ extern const uint64_t quant_grid_iq2_s[1024];
 extern const uint32_t quant_grid_iq3_xxs[256];
 extern const uint32_t quant_grid_iq3_s[512];
 extern const uint64_t quant_grid_iq1_s[2048];   /* int8 values -1, 0, 1 */
+/* The same for lookups in vectors. planes[j]: value j of each row of 4. codes: which of its three
+ * values each of a row's 8 is, 0 to 2 in ascending order (of IQ1_S: 0, 1, -1), value j in bit j of
+ * two bytes: their low bits, their high ones. */
+extern const uint8_t quant_codes_iq2_xxs[2][256];
+extern const uint8_t quant_codes_iq2_xs[2][512];
+extern const uint8_t quant_codes_iq2_s[2][1024];
+extern const uint8_t quant_planes_iq3_xxs[4][256];
+extern const uint8_t quant_planes_iq3_s[4][512];
+extern const uint8_t quant_codes_iq1_s[2][2048];
 extern const uint8_t quant_ksigns[128];          /* i | parity(i) << 7 */
 extern const int8_t quant_iq4_values[16];
 
