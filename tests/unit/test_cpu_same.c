@@ -408,6 +408,62 @@ static void q8_0_scales(const struct leaves *leaf)
     }
 }
 
+/* ---- lattices ---- */
+
+/* The numbers first, first + 1 and so on of a block's rows, 32 or 64. */
+static void name_rows(enum quant_type type, uint8_t *block, int first)
+{
+    int rows = type == QUANT_IQ3_XXS || type == QUANT_IQ3_S ? 64 : 32;
+    for (int g = 0; g < rows; g++) {
+        unsigned n = (unsigned)(first + g), high = n >> 8;
+        if (type == QUANT_IQ2_XS) {
+            uint16_t v = (uint16_t)(n | (unsigned)(g * 37 % 128) << 9);
+            memcpy(block + 2 + 2 * g, &v, sizeof(v));
+            continue;
+        }
+        block[2 + g] = (uint8_t)n;
+        if (type == QUANT_IQ2_S)
+            block[66 + g / 4] |= (uint8_t)(high << g % 4 * 2);
+        else if (type == QUANT_IQ3_S)
+            block[66 + g / 8] |= (uint8_t)(high << g % 8);
+        else if (type == QUANT_IQ1_S)
+            block[35 + g / 4 * 2] |= (uint8_t)(high << g % 4 * 3 >> 8);
+        if (type == QUANT_IQ1_S)
+            block[34 + g / 4 * 2] |= (uint8_t)(high << g % 4 * 3);
+    }
+}
+
+/* Every row of every lattice. */
+static void leaf_lattices(const struct leaves *leaf)
+{
+    static const struct {
+        enum quant_type type;
+        int rows;
+    } lattices[] = {{QUANT_IQ2_XS, 512}, {QUANT_IQ2_S, 1024}, {QUANT_IQ3_XXS, 256},
+                    {QUANT_IQ3_S, 512}, {QUANT_IQ1_S, 2048}};
+    float *x = case_floats(256, 1.0f);
+    for (size_t k = 0; k < sizeof(lattices) / sizeof(lattices[0]); k++) {
+        enum quant_type type = lattices[k].type;
+        int16_t q[2][256], sum16[2][16];
+        float d[2], y[2][1][TILE_ROWS];
+        int8_t planes[512];
+        struct act act[2] = {{q[0], sum16[0], &d[0], NULL}, {q[1], sum16[1], &d[1], planes}};
+        leaves_c.quantise(x, 256, act_kind(type), &act[0]);
+        leaf->quantise(x, 256, act_kind(type), &act[1]);
+        int step = type == QUANT_IQ3_XXS || type == QUANT_IQ3_S ? 64 : 32;
+        for (int first = 0; first < lattices[k].rows; first += step) {
+            uint8_t block[128] = {0x00, 0x3c}; /* 1.0 */
+            struct qrows row = {type, block, 256, quant_row_bytes(type, 256)};
+            name_rows(type, block, first);
+            leaves_c.row_dot(&row, 1, &act[0], 1, y[0]);
+            leaf->row_dot(&row, 1, &act[1], 1, y[1]);
+            case_check(y[0][0][0] == y[1][0][0], "%s: %s, rows from %d on: %a, expected %a",
+                       leaf->name, quant_info(type)->name, first, y[1][0][0], y[0][0][0]);
+        }
+    }
+    free(x);
+}
+
 /* ---- attention by tiles ---- */
 
 struct attend_case {
@@ -726,6 +782,7 @@ static void instruction_set(const char *isa)
             continue;
         CASE(leaf_quantise, leaf);
         CASE(leaf_quantised, leaf);
+        CASE(leaf_lattices, leaf);
         if (leaf->panels)
             CASE(leaf_panels, leaf);
         if (leaf->attend)

@@ -82,13 +82,11 @@ static inline __attribute__((always_inline)) void widen_heads(enum quant_type ty
                                                _mm512_set1_ps(-0.0f)));
 }
 
-/* Any format, by way of words. */
+/* Any format, by way of words; u: its head. */
 static inline __attribute__((always_inline)) void
-planes_words(enum quant_type type, const uint8_t *src, int i, struct chunk *c)
+planes_of_words(enum quant_type type, const __m512i *w, const struct unit *u, int i,
+                struct chunk *c)
 {
-    struct unit u;
-    __m512i w[8];
-    expand_256(type, src, w, &u);
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
         __m512i high[2], low[2];
@@ -100,7 +98,31 @@ planes_words(enum quant_type type, const uint8_t *src, int i, struct chunk *c)
         _mm512_store_si512(c->high[k][i], in_pairs(bytes_of(high[0], high[1])));
         _mm512_store_si512(c->low[k][i], in_pairs(bytes_of(low[0], low[1])));
     }
-    put_head(type, &u, i, c);
+    put_head(type, u, i, c);
+}
+
+static inline __attribute__((always_inline)) void
+planes_words(enum quant_type type, const uint8_t *src, int i, struct chunk *c)
+{
+    struct unit u;
+    __m512i w[8];
+    expand_256(type, src, w, &u);
+    planes_of_words(type, w, &u, i, c);
+}
+
+/* Of n rows from row i on, up to two: they share lookups. */
+static inline __attribute__((always_inline)) void
+planes_lattice(enum quant_type type, const uint8_t *src, uint64_t row_bytes, int n, int i,
+               struct chunk *c)
+{
+    struct looked_up l;
+    lattice_look_up(type, src, row_bytes, n, 2, &l);
+    for (int k = 0; k < n; k++) {
+        struct unit u;
+        __m512i w[8];
+        expand_looked_up(type, src + (uint64_t)k * row_bytes, &l, k, w, &u);
+        planes_of_words(type, w, &u, i + k, c);
+    }
 }
 
 /* Of the 64 values of tile k: in each 16 bytes, where values of two groups of 16 meet, the words 0,

@@ -3,25 +3,7 @@
 #ifndef SLUICE_OPS_AVX512_EXPAND_AVX512_H
 #define SLUICE_OPS_AVX512_EXPAND_AVX512_H
 
-#include "ops/avx2/unpack_avx2.h"
-
-/* Asks memory for `bytes` that lie `ahead` of a row. */
-static inline __attribute__((always_inline)) void ask_rows_ahead(const uint8_t *row,
-                                                                 uint64_t ahead, uint32_t bytes)
-{
-    for (uint32_t k = 0; k < bytes; k += 64)
-        _mm_prefetch((const char *)row + ahead + k, _MM_HINT_T1);
-}
-
-/* Forgets what the compiler knows of this array: it would take values out of a register, one
- * permutation each, instead of broadcasting them from memory, which costs nothing. */
-#define KEEP_IN_MEMORY(array) __asm__("" : "+m"(array))
-
-/* 32 bytes as 32 words */
-static inline __m512i words_of(const uint8_t *p)
-{
-    return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
-}
+#include "ops/avx512/lattice_avx512.h"
 
 /* The byte at place i (and i + step in the upper half) of each 16 bytes, in all words. */
 static inline __m512i scale_words(__m512i bytes, int i, int step)
@@ -72,16 +54,21 @@ static inline void expand_q2_k(const uint8_t *src, __m512i *w, struct unit *u)
     }
 }
 
+/* The words of groups 2 * j and 2 * j + 1, sixteen times each. */
+static inline __attribute__((always_inline)) __m512i of_groups(__m512i words, int j)
+{
+    const __m512i second = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(1), 1);
+    return _mm512_permutexvar_epi16(_mm512_add_epi16(second, _mm512_set1_epi16((short)(2 * j))),
+                                    words);
+}
+
 static inline void expand_q6_k(const uint8_t *src, __m512i *w, struct unit *u)
 {
     const struct block_q6_k *b = (const struct block_q6_k *)(const void *)src;
     const __m512i low = _mm512_set1_epi16(15), bits = _mm512_set1_epi16(48);
-    const __m512i second = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(1), 1);
     __m512i scales = _mm512_castsi256_si512(
         _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)b->sc)));
-    uint16_t d;
-    memcpy(&d, &b->d, sizeof(d));
-    u->d[0] = f16_avx2(d);
+    u->d[0] = half_at(src + 208);
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
         __m512i high = _mm512_slli_epi16(words_of(b->qh + 32 * h), 4);
@@ -90,12 +77,66 @@ static inline void expand_q6_k(const uint8_t *src, __m512i *w, struct unit *u)
                         _mm512_srli_epi16(l0, 4), _mm512_srli_epi16(l1, 4)};
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
-            __m512i at = _mm512_add_epi16(second, _mm512_set1_epi16((short)(8 * h + 2 * j)));
             __m512i v = _mm512_or_si512(
                 q[j], _mm512_and_si512(_mm512_srli_epi16(high, 2 * j), bits));
             w[4 * h + j] = _mm512_mullo_epi16(_mm512_sub_epi16(v, _mm512_set1_epi16(32)),
-                                              _mm512_permutexvar_epi16(at, scales));
+                                              of_groups(scales, 4 * h + j));
         }
+    }
+}
+
+/* The scales of 16 values, six bits each: four in nibbles, two in the last four bytes. */
+static inline __m512i q3_k_scales(const struct block_q3_k *b)
+{
+    const __m128i low_at = _mm_setr_epi8(2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5, 6, 7, 8, 9);
+    const __m128i high_at = _mm_setr_epi8(10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13, 10, 11,
+                                          12, 13);
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(b->sc - 2));
+    __m128i low = _mm_srlv_epi64(_mm_shuffle_epi8(v, low_at), _mm_set_epi64x(4, 0));
+    __m128i high = _mm_srlv_epi32(_mm_shuffle_epi8(v, high_at), _mm_setr_epi32(0, 2, 4, 6));
+    v = _mm_or_si128(_mm_and_si128(low, _mm_set1_epi8(15)),
+                     _mm_slli_epi16(_mm_and_si128(high, _mm_set1_epi8(3)), 4));
+    return _mm512_castsi256_si512(_mm256_cvtepi8_epi16(_mm_sub_epi8(v, _mm_set1_epi8(32))));
+}
+
+static inline void expand_q3_k(const uint8_t *src, __m512i *w, struct unit *u)
+{
+    const struct block_q3_k *b = (const struct block_q3_k *)(const void *)src;
+    const __m512i three = _mm512_set1_epi16(3), four = _mm512_set1_epi16(4);
+    __m512i scales = q3_k_scales(b), high = _mm512_slli_epi16(words_of(b->hm), 2);
+    u->d[0] = half_at(src + 108);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+        __m512i v = words_of(b->qs + 32 * (j / 4));
+        v = _mm512_and_si512(_mm512_srli_epi16(v, (unsigned)(2 * (j % 4))), three);
+        v = _mm512_ternarylogic_epi64(v, _mm512_srli_epi16(high, (unsigned)j), four, 0xf8);
+        w[j] = _mm512_mullo_epi16(_mm512_sub_epi16(v, four), of_groups(scales, j));
+    }
+}
+
+static inline void expand_iq4_xs(const uint8_t *src, __m512i *w, struct unit *u)
+{
+    const struct block_iq4_xs *b = (const struct block_iq4_xs *)(const void *)src;
+    const __m512i table = _mm512_cvtepi8_epi16(
+        _mm256_broadcastsi128_si256(avx2_table(quant_iq4_values)));
+    const __m256i each = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _Alignas(32) int32_t scale[8];
+    int low;
+    memcpy(&low, b->sl, sizeof(low));
+    __m256i s = _mm256_srlv_epi32(_mm256_set1_epi32(low), _mm256_slli_epi32(each, 2));
+    __m256i high = _mm256_srlv_epi32(_mm256_set1_epi32(b->sh), _mm256_add_epi32(each, each));
+    s = _mm256_or_si256(_mm256_and_si256(s, _mm256_set1_epi32(15)),
+                        _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4));
+    s = _mm256_or_si256(s, _mm256_slli_epi32(s, 16));
+    _mm256_store_si256((__m256i *)(void *)scale, _mm256_sub_epi16(s, _mm256_set1_epi16(32)));
+    KEEP_IN_MEMORY(scale);
+    u->d[0] = half_at(src);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+        __m256i v = words_u8(b->qs + 16 * j); /* five bits of a word choose: a table twice */
+        __m512i at = _mm512_inserti64x4(_mm512_castsi256_si512(v), _mm256_srli_epi16(v, 4), 1);
+        w[j] = _mm512_mullo_epi16(_mm512_permutexvar_epi16(at, table),
+                                  _mm512_set1_epi32(scale[j]));
     }
 }
 
@@ -105,16 +146,18 @@ static inline void expand_q6_k(const uint8_t *src, __m512i *w, struct unit *u)
 static inline __attribute__((always_inline)) void
 expand_256(enum quant_type type, const uint8_t *src, __m512i *w, struct unit *u)
 {
-    if (type == QUANT_Q4_K) {
-        expand_q4_k(src, w, u);
-        return;
+    switch (type) {
+    case QUANT_Q2_K: expand_q2_k(src, w, u); return;
+    case QUANT_Q3_K: expand_q3_k(src, w, u); return;
+    case QUANT_Q4_K: expand_q4_k(src, w, u); return;
+    case QUANT_Q6_K: expand_q6_k(src, w, u); return;
+    case QUANT_IQ4_XS: expand_iq4_xs(src, w, u); return;
+    default: break;
     }
-    if (type == QUANT_Q2_K) {
-        expand_q2_k(src, w, u);
-        return;
-    }
-    if (type == QUANT_Q6_K) {
-        expand_q6_k(src, w, u);
+    if (is_lattice(type)) {
+        struct looked_up l;
+        lattice_look_up(type, src, 0, 1, rows_of_eight(type) ? 2 : 1, &l);
+        expand_looked_up(type, src, &l, 0, w, u);
         return;
     }
     avx2_unpack(type, src, 1, u);

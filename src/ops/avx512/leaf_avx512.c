@@ -98,17 +98,22 @@ unpack_256(enum quant_type type, const struct qrows *w, int n_rows, int64_t at,
     int words = blocks * block / 32;
     const uint8_t *src = w->data + (uint64_t)(at / block) * block_bytes(type);
     __m512i r[8][TILE_ROWS], least[TILE_ROWS];
+    struct looked_up l;
     for (int i = 0; i < TILE_ROWS; i++) {
         struct unit u;
         __m512i v[8];
         const uint8_t *row = src + (uint64_t)i * w->row_bytes;
         ask_rows_ahead(row, TILE_ROWS * w->row_bytes, (uint32_t)blocks * block_bytes(type));
-        if (i < n_rows) {
-            expand(type, row, blocks, v, &u);
-        } else {
+        if (is_lattice(type) && i % lattice_share(type) == 0 && i < n_rows)
+            lattice_look_up(type, row, w->row_bytes, n_rows - i, lattice_share(type), &l);
+        if (i >= n_rows) {
             u = (struct unit){0};
             for (int j = 0; j < 8; j++)
                 v[j] = _mm512_setzero_si512();
+        } else if (is_lattice(type)) {
+            expand_looked_up(type, row, &l, i % lattice_share(type), v, &u);
+        } else {
+            expand(type, row, blocks, v, &u);
         }
 #pragma GCC unroll 8
         for (int j = 0; j < 8; j++)
@@ -366,7 +371,10 @@ static void tiles_in_cache(const struct qrows *w, int n_rows, const struct act *
 static inline __attribute__((always_inline)) float row_of(enum quant_type type, const uint8_t *row,
                                                           int64_t n, const struct act *x)
 {
-    return has_bytes(type) ? row_iq2_xxs(row, n, x) : row_256(type, type == QUANT_Q2_K, row, n, x);
+    if (has_bytes(type))
+        return row_iq2_xxs(row, n, x);
+    return is_lattice(type) ? row_lattice(type, row, n, x)
+                            : row_256(type, type == QUANT_Q2_K, row, n, x);
 }
 
 /* One loop over rows for each format, with the unpacking inlined. */

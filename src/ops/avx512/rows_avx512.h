@@ -210,6 +210,35 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
     return tree8(sum);
 }
 
+/* The same of a lattice. */
+static inline __attribute__((always_inline)) float
+row_lattice(enum quant_type type, const uint8_t *row, int64_t n, const struct act *x)
+{
+    __m256 sum = _mm256_setzero_ps();
+    uint32_t bytes = block_bytes(type);
+    for (int64_t b = 0; b < n / 256; b += 8) {
+        int blocks = n / 256 - b < 8 ? (int)(n / 256 - b) : 8, share = lattice_share(type);
+        __m256i v[8];
+        float d[8] = {0};
+        for (int k = 0; k < 8; k++)
+            v[k] = _mm256_setzero_si256();
+        struct looked_up l;
+        for (int k = 0; k < blocks; k++) {
+            const uint8_t *src = row + (uint64_t)(b + k) * bytes;
+            struct unit u;
+            __m512i w[8];
+            if (k % share == 0)
+                lattice_look_up(type, src, bytes, blocks - k, share, &l);
+            ask_ahead(src, bytes);
+            expand_looked_up(type, src, &l, k % share, w, &u);
+            v[k] = halves(dot_words(w, x->q + (b + k) * 256));
+            d[k] = u.d[0];
+        }
+        sum = add_eight(sum, v, d, floats(x->d + b, blocks));
+    }
+    return tree8(sum);
+}
+
 /* ---- bytes with one batch row ---- */
 
 /* The block at src and the next; left: 1 if there is no next. */
@@ -314,19 +343,22 @@ group_bytes(const uint8_t *src, const struct act *x, int64_t b, int n_x, struct 
 }
 
 static inline __attribute__((always_inline)) void
-group_products(enum quant_type type, const uint8_t *src, const struct act *x, int64_t b, int n_x,
-               struct group *g)
+group_blocks(enum quant_type type, const uint8_t *src, const struct act *x, int64_t b, int n_x,
+             struct group *g)
 {
     uint32_t bytes = block_bytes(type);
-    if (has_bytes(type))
-        group_bytes(src, x, b, n_x, g);
-    for (int k = 0; !has_bytes(type) && k < g->n; k++) {
+    struct looked_up l;
+    if (is_lattice(type))
+        lattice_look_up(type, src, bytes, g->n, GROUP, &l);
+    for (int k = 0; k < g->n; k++) {
         struct unit u;
         __m512i w[8];
         struct plane_block block;
         ask_ahead(src + (uint64_t)k * bytes, bytes);
         if (type == QUANT_Q2_K)
             plane_block(type, src + (uint64_t)k * bytes, &block, &u);
+        else if (is_lattice(type))
+            expand_looked_up(type, src + (uint64_t)k * bytes, &l, k, w, &u);
         else
             expand_256(type, src + (uint64_t)k * bytes, w, &u);
         g->d[k] = u.d[0];
@@ -341,6 +373,16 @@ group_products(enum quant_type type, const uint8_t *src, const struct act *x, in
         for (int i = 0; i < n_x; i++)
             g->m[i][k] = _mm256_madd_epi16(least, half_words(x[i].sum16 + (b + k) * 16));
     }
+}
+
+static inline __attribute__((always_inline)) void
+group_products(enum quant_type type, const uint8_t *src, const struct act *x, int64_t b, int n_x,
+               struct group *g)
+{
+    if (has_bytes(type))
+        group_bytes(src, x, b, n_x, g);
+    else
+        group_blocks(type, src, x, b, n_x, g);
     for (int k = g->n; k < GROUP; k++) {
         g->d[k] = g->dmin[k] = 0;
         for (int i = 0; i < n_x; i++) {
