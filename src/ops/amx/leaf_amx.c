@@ -52,7 +52,7 @@ static int panels_from(enum quant_type type)
 {
     if (act_block(type) != 256)
         return 1;
-    return type == QUANT_Q2_K || type == QUANT_Q4_K ? 2 : type == QUANT_IQ2_XXS ? 3 : 8;
+    return type == QUANT_Q2_K || type == QUANT_Q4_K ? 2 : type == QUANT_IQ2_XXS ? 3 : 5;
 }
 
 static const struct panels amx_panels = {

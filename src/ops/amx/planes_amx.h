@@ -91,12 +91,13 @@ planes_of_words(enum quant_type type, const __m512i *w, const struct unit *u, in
     for (int k = 0; k < 4; k++) {
         __m512i high[2], low[2];
         for (int h = 0; h < 2; h++) {
-            __m512i v = w[2 * k + h];
-            high[h] = _mm512_srai_epi16(_mm512_add_epi16(v, _mm512_set1_epi16(64)), 7);
-            low[h] = _mm512_sub_epi16(v, _mm512_slli_epi16(high[h], 7));
+            __m512i v = _mm512_add_epi16(w[2 * k + h], _mm512_set1_epi16(64));
+            high[h] = _mm512_srai_epi16(v, 7);
+            low[h] = _mm512_sub_epi16(_mm512_and_si512(v, _mm512_set1_epi16(127)),
+                                      _mm512_set1_epi16(64));
         }
-        _mm512_store_si512(c->high[k][i], in_pairs(bytes_of(high[0], high[1])));
-        _mm512_store_si512(c->low[k][i], in_pairs(bytes_of(low[0], low[1])));
+        _mm512_store_si512(c->high[k][i], in_pairs(high[0], high[1]));
+        _mm512_store_si512(c->low[k][i], in_pairs(low[0], low[1]));
     }
     put_head(type, u, i, c);
 }

@@ -28,10 +28,13 @@ static inline const struct act_bytes *act_bytes(const struct act *x, int64_t blo
  * bytes, then the high ones. Of each 64 values first four of the lower 32 come, then four of the
  * upper, then those of each after the next four; at last what that left out ("pairs"): a shift of
  * bits takes values of both 32 out of the same bytes of weights. */
-static inline __m512i in_pairs(__m512i v)
+
+/* 64 words, none of them beyond a byte, as bytes in that order. */
+static inline __m512i in_pairs(__m512i first, __m512i last)
 {
-    const __m512i at = _mm512_setr_epi32(0, 8, 2, 10, 4, 12, 6, 14, 1, 9, 3, 11, 5, 13, 7, 15);
-    return _mm512_permutexvar_epi32(at, v);
+    /* each lane has eight of the first, then eight of the last */
+    const __m512i at = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+    return _mm512_permutexvar_epi32(at, _mm512_packs_epi16(first, last));
 }
 
 /* 64 words as bytes. */
@@ -50,8 +53,8 @@ static inline void put_word_planes(const int16_t *q, int8_t *to)
             high[h] = _mm512_srai_epi16(v, 3);
             low[h] = _mm512_and_si512(v, _mm512_set1_epi16(7));
         }
-        _mm512_storeu_si512(to + 64 * k, in_pairs(bytes_of(low[0], low[1])));
-        _mm512_storeu_si512(to + 256 + 64 * k, in_pairs(bytes_of(high[0], high[1])));
+        _mm512_storeu_si512(to + 64 * k, in_pairs(low[0], low[1]));
+        _mm512_storeu_si512(to + 256 + 64 * k, in_pairs(high[0], high[1]));
     }
 }
 
