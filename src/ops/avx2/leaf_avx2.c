@@ -1,8 +1,16 @@
 /* The leaves with AVX2, FMA and F16C. */
 #include "ops/avx2/leaf_avx2.h"
+#include "ops/avx2/bytes_avx2.h"
 #include "ops/avx2/elem_avx2.h"
 #include "ops/avx2/sums_avx2.h"
 #include "ops/avx2/unpack_avx2.h"
+
+static void avx2_quantise(const float *x, int64_t n, enum act_kind kind, const struct act *to)
+{
+    elem_quantise(x, n, kind, to);
+    for (int64_t b = 0; kind == ACT_256_BYTE && b < n / 256; b++)
+        put_row_bytes(x + 256 * b, row_bytes_at(to, b));
+}
 
 /* ---- quantised rows, one at a time ---- */
 
@@ -201,10 +209,15 @@ row_many(enum quant_type type, const uint8_t *row, int64_t n, const struct act *
     case type:                                                                                     \
         for (int o = 0; o < n_rows; o++) {                                                         \
             const uint8_t *row = w->data + (uint64_t)o * w->row_bytes;                             \
-            if (n == 1)                                                                            \
+            float(*to)[TILE_ROWS] = (float (*)[TILE_ROWS])(y[0] + o);                              \
+            if (type == QUANT_IQ2_XXS && n == 1)                                                   \
+                y[0][o] = row_iq2_xxs(row, w->n, x);                                               \
+            else if (type == QUANT_IQ2_XXS)                                                        \
+                rows_iq2_xxs(row, w->n, x, n, to);                                                 \
+            else if (n == 1)                                                                       \
                 y[0][o] = row_256(type, sizeof(struct block), row, w->n, x);                       \
             else                                                                                   \
-                row_many(type, row, w->n, x, n, (float (*)[TILE_ROWS])(y[0] + o));                 \
+                row_many(type, row, w->n, x, n, to);                                               \
         }                                                                                          \
         return;
 
@@ -628,7 +641,7 @@ static void avx2_mix(float *const *o, int n_o, const struct mix_keys *m)
 
 const struct leaves leaves_avx2 = {
     .name = "avx2",
-    .quantise = elem_quantise,
+    .quantise = avx2_quantise,
     .row_dot = avx2_row_dot,
     .direct = 3,
     .tile_unpack = avx2_tile_unpack,

@@ -8,7 +8,10 @@
 #include "ops/cpu/leaf.h"
 #include "ops/cpu/unpack_body.h"
 
-/* 16 bytes as 16 words */
+/* Forgets what the compiler knows of this array: it would take values out of a register, one
+ * permutation each, instead of broadcasting them from memory, which costs nothing. */
+#define KEEP_IN_MEMORY(array) __asm__("" : "+m"(array))
+
 /* Every quantised format and its block, of 32 values and of 256: one loop of a kernel for each. */
 #define FORMATS_32(X)                                                                              \
     X(QUANT_Q8_0, block_q8_0)                                                                      \
@@ -43,6 +46,7 @@ static inline __attribute__((always_inline)) uint32_t block_bytes(enum quant_typ
     }
 }
 
+/* 16 bytes as 16 words */
 static inline __m256i words_u8(const uint8_t *p)
 {
     return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
@@ -257,11 +261,22 @@ static inline void avx2_iq4_xs(const uint8_t *src, struct unit *u)
     }
 }
 
+/* Fields of seven bits, in bytes without their eighth, get it: the parity of the others. */
+static inline __m256i avx2_parity(__m256i v)
+{
+    const __m256i parity =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 0, 1, 0, 1, 1, 0));
+    const __m256i low = _mm256_set1_epi8(15);
+    __m256i p = _mm256_shuffle_epi8(parity, _mm256_and_si256(v, low));
+    p = _mm256_xor_si256(
+        p, _mm256_shuffle_epi8(parity, _mm256_and_si256(_mm256_srli_epi16(v, 4), low)));
+    return _mm256_or_si256(v, _mm256_slli_epi16(p, 7));
+}
+
 /* The signs (a bit for each of 32 values) and scales (in both halves of a word of 32 bits) that the
  * 8 groups of IQ2_XXS and IQ3_XXS keep in 32 bits each. */
 static inline void avx2_signs_scales(__m256i rest, uint32_t *signs, uint32_t *scales)
 {
-    /* fields of seven bits, each with its parity as eighth */
     __m256i v = _mm256_and_si256(rest, _mm256_set1_epi32(0x7f));
     v = _mm256_or_si256(v, _mm256_and_si256(_mm256_slli_epi32(rest, 1),
                                             _mm256_set1_epi32(0x7f00)));
@@ -269,14 +284,7 @@ static inline void avx2_signs_scales(__m256i rest, uint32_t *signs, uint32_t *sc
                                             _mm256_set1_epi32(0x7f0000)));
     v = _mm256_or_si256(v, _mm256_and_si256(_mm256_slli_epi32(rest, 3),
                                             _mm256_set1_epi32(0x7f000000)));
-    const __m256i parity =
-        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 0, 1, 0, 1, 1, 0));
-    const __m256i low = _mm256_set1_epi8(15);
-    __m256i p = _mm256_shuffle_epi8(parity, _mm256_and_si256(v, low));
-    p = _mm256_xor_si256(
-        p, _mm256_shuffle_epi8(parity, _mm256_and_si256(_mm256_srli_epi16(v, 4), low)));
-    v = _mm256_or_si256(v, _mm256_slli_epi16(p, 7));
-    _mm256_storeu_si256((__m256i *)signs, v);
+    _mm256_storeu_si256((__m256i *)signs, avx2_parity(v));
     __m256i s = _mm256_or_si256(_mm256_slli_epi32(_mm256_srli_epi32(rest, 28), 1),
                                 _mm256_set1_epi32(1));
     _mm256_storeu_si256((__m256i *)scales, _mm256_or_si256(s, _mm256_slli_epi32(s, 16)));
@@ -327,56 +335,83 @@ static inline void avx2_nibble_scales(uint8_t sc, __m256i *scale)
     scale[1] = _mm256_set1_epi16((short)(2 * (sc >> 4) + 1));
 }
 
+static inline uint64_t avx2_qword(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+static inline uint32_t avx2_dword(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+static inline float avx2_half(const uint8_t *src)
+{
+    uint16_t d;
+    memcpy(&d, src, sizeof(d));
+    return f16_avx2(d);
+}
+
 static inline void avx2_iq2_xs(const uint8_t *src, struct unit *u)
 {
-    struct block_iq2_xs b;
-    memcpy(&b, src, sizeof(b));
-    u->d[0] = f16_avx2(b.d) * 0.125f;
+    const uint64_t *grid = quant_grid_iq2_xs;
+    uint32_t signs[8];
+    __m256i a = _mm256_srli_epi16(_mm256_loadu_si256((const __m256i *)(src + 2)), 9);
+    __m256i b = _mm256_srli_epi16(_mm256_loadu_si256((const __m256i *)(src + 34)), 9);
+    a = _mm256_permute4x64_epi64(_mm256_packus_epi16(a, b), 0xd8);
+    _mm256_storeu_si256((__m256i *)signs, avx2_parity(a));
+    u->d[0] = avx2_half(src) * 0.125f;
+#pragma GCC unroll 8
     for (int k = 0; k < 8; k++) {
-        const uint16_t *q = b.qs + 4 * k;
-        uint64_t g[4];
-        uint32_t signs = 0;
+        uint64_t q = avx2_qword(src + 2 + 8 * k);
+        uint64_t g[4] = {grid[q & 511], grid[q >> 16 & 511], grid[q >> 32 & 511],
+                         grid[q >> 48 & 511]};
         __m256i scale[2];
-        for (int l = 0; l < 4; l++) {
-            g[l] = quant_grid_iq2_xs[q[l] & 511];
-            signs |= (uint32_t)quant_ksigns[q[l] >> 9] << (8 * l);
-        }
-        avx2_nibble_scales(b.sc[k], scale);
-        avx2_lattice(g, signs, scale, u->w + 32 * k);
+        avx2_nibble_scales(src[66 + k], scale);
+        avx2_lattice(g, signs[k], scale, u->w + 32 * k);
     }
 }
 
 static inline void avx2_iq2_s(const uint8_t *src, struct unit *u)
 {
-    struct block_iq2_s b;
-    memcpy(&b, src, sizeof(b));
-    u->d[0] = f16_avx2(b.d) * 0.125f;
+    const uint64_t *grid = quant_grid_iq2_s;
+    u->d[0] = avx2_half(src) * 0.125f;
+#pragma GCC unroll 8
     for (int k = 0; k < 8; k++) {
-        uint64_t g[4];
-        uint32_t signs;
+        uint32_t q = avx2_dword(src + 2 + 4 * k), high = src[66 + k];
+        uint64_t g[4] = {grid[(q & 255) | (high << 8 & 0x300)],
+                         grid[(q >> 8 & 255) | (high << 6 & 0x300)],
+                         grid[(q >> 16 & 255) | (high << 4 & 0x300)],
+                         grid[q >> 24 | (high << 2 & 0x300)]};
         __m256i scale[2];
-        for (int l = 0; l < 4; l++)
-            g[l] = quant_grid_iq2_s[b.qs[4 * k + l] | (b.qh[k] << (8 - 2 * l) & 0x300)];
-        memcpy(&signs, b.signs + 4 * k, 4);
-        avx2_nibble_scales(b.sc[k], scale);
-        avx2_lattice(g, signs, scale, u->w + 32 * k);
+        avx2_nibble_scales(src[74 + k], scale);
+        avx2_lattice(g, avx2_dword(src + 34 + 4 * k), scale, u->w + 32 * k);
     }
+}
+
+static inline uint64_t avx2_two_fours(const uint32_t *grid, unsigned lower, unsigned upper)
+{
+    return grid[lower] | (uint64_t)grid[upper] << 32;
 }
 
 static inline void avx2_iq3_xxs(const uint8_t *src, struct unit *u)
 {
     const uint32_t *grid = quant_grid_iq3_xxs;
     uint32_t signs[8], scales[8];
-    uint16_t d;
-    memcpy(&d, src, 2);
-    u->d[0] = f16_avx2(d) * 0.25f;
+    u->d[0] = avx2_half(src) * 0.25f;
     avx2_signs_scales(_mm256_loadu_si256((const __m256i *)(src + 66)), signs, scales);
+#pragma GCC unroll 8
     for (int k = 0; k < 8; k++) {
         const uint8_t *q = src + 2 + 8 * k;
         uint64_t g[4];
         __m256i scale[2];
+#pragma GCC unroll 4
         for (int l = 0; l < 4; l++)
-            g[l] = grid[q[2 * l]] | (uint64_t)grid[q[2 * l + 1]] << 32;
+            g[l] = avx2_two_fours(grid, q[2 * l], q[2 * l + 1]);
         scale[0] = scale[1] = _mm256_set1_epi32((int)scales[k]);
         avx2_lattice(g, signs[k], scale, u->w + 32 * k);
     }
@@ -385,39 +420,40 @@ static inline void avx2_iq3_xxs(const uint8_t *src, struct unit *u)
 static inline void avx2_iq3_s(const uint8_t *src, struct unit *u)
 {
     const uint32_t *grid = quant_grid_iq3_s;
-    struct block_iq3_s b;
-    memcpy(&b, src, sizeof(b));
-    u->d[0] = f16_avx2(b.d);
+    u->d[0] = avx2_half(src);
+#pragma GCC unroll 8
     for (int k = 0; k < 8; k++) {
-        const uint8_t *q = b.qs + 8 * k;
+        const uint8_t *q = src + 2 + 8 * k;
+        uint32_t high = src[66 + k];
         uint64_t g[4];
-        uint32_t signs, qh = b.qh[k];
         __m256i scale[2];
+#pragma GCC unroll 4
         for (int l = 0; l < 4; l++)
-            g[l] = grid[q[2 * l] | (qh << (8 - 2 * l) & 256)] |
-                   (uint64_t)grid[q[2 * l + 1] | (qh << (7 - 2 * l) & 256)] << 32;
-        memcpy(&signs, b.signs + 4 * k, 4);
+            g[l] = avx2_two_fours(grid, q[2 * l] | (high << (8 - 2 * l) & 256),
+                                  q[2 * l + 1] | (high << (7 - 2 * l) & 256));
         scale[0] = scale[1] =
-            _mm256_set1_epi16((short)(1 + 2 * (b.sc[k / 2] >> (4 * (k & 1)) & 15)));
-        avx2_lattice(g, signs, scale, u->w + 32 * k);
+            _mm256_set1_epi16((short)(1 + 2 * (src[106 + k / 2] >> (4 * (k & 1)) & 15)));
+        avx2_lattice(g, avx2_dword(src + 74 + 4 * k), scale, u->w + 32 * k);
     }
 }
 
 static inline void avx2_iq1_s(const uint8_t *src, struct unit *u)
 {
     const uint64_t *grid = quant_grid_iq1_s;
-    struct block_iq1_s b;
-    memcpy(&b, src, sizeof(b));
-    u->d[0] = f16_avx2(b.d) * 0.125f;
+    u->d[0] = avx2_half(src) * 0.125f;
+#pragma GCC unroll 8
     for (int k = 0; k < 8; k++) {
-        int qh = b.qh[k];
-        __m256i scale = _mm256_set1_epi16((short)(2 * (qh >> 12 & 7) + 1));
-        __m256i delta = _mm256_set1_epi16(qh & 0x8000 ? -1 : 1);
+        uint32_t q = avx2_dword(src + 2 + 4 * k), head = src[34 + 2 * k] | src[35 + 2 * k] << 8;
+        uint64_t g[4] = {grid[(q & 255) | (head << 8 & 0x700)],
+                         grid[(q >> 8 & 255) | (head << 5 & 0x700)],
+                         grid[(q >> 16 & 255) | (head << 2 & 0x700)],
+                         grid[q >> 24 | (head >> 1 & 0x700)]};
+        __m256i scale = _mm256_set1_epi16((short)(2 * (head >> 12 & 7) + 1));
+        __m256i delta = _mm256_set1_epi16(head & 0x8000 ? -1 : 1);
+#pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
-            const uint8_t *q = b.qs + 4 * k + 2 * h;
-            uint64_t g0 = grid[q[0] | (qh >> (6 * h) & 7) << 8];
-            uint64_t g1 = grid[q[1] | (qh >> (6 * h + 3) & 7) << 8];
-            __m256i v = _mm256_cvtepi8_epi16(_mm_set_epi64x((int64_t)g1, (int64_t)g0));
+            __m256i v = _mm256_cvtepi8_epi16(
+                _mm_set_epi64x((int64_t)g[2 * h + 1], (int64_t)g[2 * h]));
             v = _mm256_add_epi16(_mm256_slli_epi16(v, 3), delta);
             put16(u->w + 32 * k + 16 * h, _mm256_mullo_epi16(v, scale));
         }

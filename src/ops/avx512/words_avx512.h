@@ -12,10 +12,6 @@ static inline __attribute__((always_inline)) void ask_rows_ahead(const uint8_t *
         _mm_prefetch((const char *)row + ahead + k, _MM_HINT_T1);
 }
 
-/* Forgets what the compiler knows of this array: it would take values out of a register, one
- * permutation each, instead of broadcasting them from memory, which costs nothing. */
-#define KEEP_IN_MEMORY(array) __asm__("" : "+m"(array))
-
 /* 32 bytes as 32 words */
 static inline __m512i words_of(const uint8_t *p)
 {

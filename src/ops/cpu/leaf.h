@@ -64,7 +64,7 @@ struct act {
     int16_t *q;                /* [n] */
     int16_t *sum16;            /* [n / 16] sums of q */
     float *d;                  /* [n / block] */
-    int8_t *planes;            /* [2 * n] of ACT_256: the same as bytes, where a table has use
+    int8_t *planes;            /* [2 * n] of blocks of 256: the same as bytes, where a table has use
                                 * for them (bytes_avx512.h) */
 };
 
