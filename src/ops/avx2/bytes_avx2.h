@@ -41,16 +41,16 @@ struct lattice_bytes {
     float d;
 };
 
-/* Those of 32 values; signs: a bit for each. */
+/* 32 values without signs. */
 static inline __m256i values_iq2_xxs(const uint8_t *q)
 {
     const uint64_t *grid = quant_grid_iq2_xxs;
-    uint32_t rows; /* one load for four */
-    memcpy(&rows, q, sizeof(rows));
+    uint32_t rows = avx2_dword(q); /* one load for four */
     return _mm256_set_epi64x((int64_t)grid[rows >> 24], (int64_t)grid[rows >> 16 & 255],
                              (int64_t)grid[rows >> 8 & 255], (int64_t)grid[rows & 255]);
 }
 
+/* -1 where signs has a bit, else 1. */
 static inline __m256i factors_of(uint32_t signs)
 {
     const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2,
@@ -67,13 +67,6 @@ static inline __m256i second_dwords(const uint8_t *p)
     __m256 a = _mm256_loadu_ps((const float *)(const void *)p);
     __m256 b = _mm256_loadu_ps((const float *)(const void *)(p + 32));
     return _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)), 0xd8);
-}
-
-static inline float d_iq2_xxs(const uint8_t *src)
-{
-    uint16_t d;
-    memcpy(&d, src, sizeof(d));
-    return f16_avx2(d) * 0.125f;
 }
 
 /* sum + products of 32 values with those of a batch row */
@@ -121,7 +114,7 @@ static inline float row_iq2_xxs(const uint8_t *row, int64_t n, const struct act 
         for (int k = 0; k < blocks; k++) {
             const uint8_t *src = row + (uint64_t)(b + k) * sizeof(struct block_iq2_xxs);
             v[k] = dot_iq2_xxs(src, row_bytes_at(x, b + k));
-            d[k] = d_iq2_xxs(src);
+            d[k] = avx2_half(src) * 0.125f;
             dx[k] = x->d[b + k];
         }
         sum = add_eight(sum, v, d, _mm256_loadu_ps(dx));
@@ -143,7 +136,7 @@ static inline void bytes_iq2_xxs(const uint8_t *src, struct lattice_bytes *to)
         _mm256_store_si256(v, values_iq2_xxs(src + 2 + 8 * k));
         _mm256_store_si256(sign, factors_of(signs[k]));
     }
-    to->d = d_iq2_xxs(src);
+    to->d = avx2_half(src) * 0.125f;
 }
 
 static inline __m256i dot_lattice_bytes(const struct lattice_bytes *w, const struct row_bytes *x)

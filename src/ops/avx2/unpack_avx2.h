@@ -62,6 +62,28 @@ static inline float f16_avx2(uint16_t h)
     return _cvtsh_ss(h);
 }
 
+/* What lies at p, which need not be aligned. */
+static inline uint64_t avx2_qword(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+static inline uint32_t avx2_dword(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+static inline float avx2_half(const uint8_t *src)
+{
+    uint16_t d;
+    memcpy(&d, src, sizeof(d));
+    return f16_avx2(d);
+}
+
 static inline void avx2_q8_0(const uint8_t *src, int n_blocks, struct unit *u)
 {
     for (int k = 0; k < n_blocks; k++) {
@@ -311,9 +333,7 @@ static inline void avx2_iq2_xxs(const uint8_t *src, struct unit *u)
 {
     const uint64_t *grid = quant_grid_iq2_xxs;
     uint32_t signs[8], scales[8];
-    uint16_t d;
-    memcpy(&d, src, 2);
-    u->d[0] = f16_avx2(d) * 0.125f;
+    u->d[0] = avx2_half(src) * 0.125f;
     __m256 a = _mm256_loadu_ps((const float *)(const void *)(src + 2));
     __m256 b = _mm256_loadu_ps((const float *)(const void *)(src + 34));
     avx2_signs_scales(_mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)),
@@ -333,27 +353,6 @@ static inline void avx2_nibble_scales(uint8_t sc, __m256i *scale)
 {
     scale[0] = _mm256_set1_epi16((short)(2 * (sc & 15) + 1));
     scale[1] = _mm256_set1_epi16((short)(2 * (sc >> 4) + 1));
-}
-
-static inline uint64_t avx2_qword(const void *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-static inline uint32_t avx2_dword(const void *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-static inline float avx2_half(const uint8_t *src)
-{
-    uint16_t d;
-    memcpy(&d, src, sizeof(d));
-    return f16_avx2(d);
 }
 
 static inline void avx2_iq2_xs(const uint8_t *src, struct unit *u)

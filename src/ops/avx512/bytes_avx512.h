@@ -193,9 +193,7 @@ static inline void bytes_of_parts(const struct iq2_xxs *parts, __m512i v, __m512
 
 static inline float iq2_xxs_d(const uint8_t *src)
 {
-    uint16_t d;
-    memcpy(&d, src, 2);
-    return f16_avx2(d) * 0.125f;
+    return avx2_half(src) * 0.125f;
 }
 
 /* A block's bytes, the scales of each 32 values, twice, and its own. */

@@ -68,7 +68,7 @@ static inline void expand_q6_k(const uint8_t *src, __m512i *w, struct unit *u)
     const __m512i low = _mm512_set1_epi16(15), bits = _mm512_set1_epi16(48);
     __m512i scales = _mm512_castsi256_si512(
         _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)b->sc)));
-    u->d[0] = half_at(src + 208);
+    u->d[0] = avx2_half(src + 208);
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
         __m512i high = _mm512_slli_epi16(words_of(b->qh + 32 * h), 4);
@@ -104,7 +104,7 @@ static inline void expand_q3_k(const uint8_t *src, __m512i *w, struct unit *u)
     const struct block_q3_k *b = (const struct block_q3_k *)(const void *)src;
     const __m512i three = _mm512_set1_epi16(3), four = _mm512_set1_epi16(4);
     __m512i scales = q3_k_scales(b), high = _mm512_slli_epi16(words_of(b->hm), 2);
-    u->d[0] = half_at(src + 108);
+    u->d[0] = avx2_half(src + 108);
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
         __m512i v = words_of(b->qs + 32 * (j / 4));
@@ -121,16 +121,17 @@ static inline void expand_iq4_xs(const uint8_t *src, __m512i *w, struct unit *u)
         _mm256_broadcastsi128_si256(avx2_table(quant_iq4_values)));
     const __m256i each = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     _Alignas(32) int32_t scale[8];
-    int low;
-    memcpy(&low, b->sl, sizeof(low));
-    __m256i s = _mm256_srlv_epi32(_mm256_set1_epi32(low), _mm256_slli_epi32(each, 2));
-    __m256i high = _mm256_srlv_epi32(_mm256_set1_epi32(b->sh), _mm256_add_epi32(each, each));
+    uint16_t sh;
+    memcpy(&sh, &b->sh, sizeof(sh));
+    __m256i low = _mm256_set1_epi32((int)avx2_dword(b->sl)), high = _mm256_set1_epi32(sh);
+    __m256i s = _mm256_srlv_epi32(low, _mm256_slli_epi32(each, 2));
+    high = _mm256_srlv_epi32(high, _mm256_add_epi32(each, each));
     s = _mm256_or_si256(_mm256_and_si256(s, _mm256_set1_epi32(15)),
                         _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4));
     s = _mm256_or_si256(s, _mm256_slli_epi32(s, 16));
     _mm256_store_si256((__m256i *)(void *)scale, _mm256_sub_epi16(s, _mm256_set1_epi16(32)));
     KEEP_IN_MEMORY(scale);
-    u->d[0] = half_at(src);
+    u->d[0] = avx2_half(src);
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
         __m256i v = words_u8(b->qs + 16 * j); /* five bits of a word choose: a table twice */

@@ -3,21 +3,14 @@
  *
  * Tables are looked up in registers, which hold 64 bytes: rows of four as four tables of a byte. A
  * row of eight becomes two bytes, a bit of each for each value, and with a third byte, of signs, a
- * matrix of bits that is then turned, so that each value has a byte. Of these a block has 32, so
- * that two blocks share the lookups. */
+ * matrix of bits that is then turned, so that each value has a byte. Several blocks share the
+ * lookups: to load the tables takes as long as to use them once. */
 #ifndef SLUICE_OPS_AVX512_LATTICE_AVX512_H
 #define SLUICE_OPS_AVX512_LATTICE_AVX512_H
 
 #include "ops/avx512/words_avx512.h"
 
 /* ---- scales and signs ---- */
-
-static inline float half_at(const uint8_t *src)
-{
-    uint16_t d;
-    memcpy(&d, src, sizeof(d));
-    return f16_avx2(d);
-}
 
 /* 2 * s + 1 in both words of a dword */
 static inline __m256i odd_scales(__m256i s)
@@ -46,9 +39,8 @@ static inline void put_scales_16(struct lattice_scales *to, const uint8_t *sc)
         (int)0x80028002, (int)0x80028002, (int)0x80018001, (int)0x80018001, (int)0x80008000,
         (int)0x80008000);
     const __m512i nibble = _mm512_set1_epi64(0x0000000400000000), low = _mm512_set1_epi16(15);
-    long long all;
-    memcpy(&all, sc, sizeof(all));
-    __m512i s = _mm512_srlv_epi32(_mm512_shuffle_epi8(_mm512_set1_epi64(all), twice), nibble);
+    __m512i s = _mm512_set1_epi64((long long)avx2_qword(sc));
+    s = _mm512_srlv_epi32(_mm512_shuffle_epi8(s, twice), nibble);
     s = _mm512_and_si512(s, low);
     _mm512_store_si512(to->of, _mm512_or_si512(_mm512_add_epi16(s, s), _mm512_set1_epi16(1)));
     KEEP_IN_MEMORY(to->of);
@@ -87,9 +79,7 @@ static inline void put_signs(__m512i *v, const uint8_t *signs)
 {
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
-        uint64_t negative;
-        memcpy(&negative, signs + 8 * k, sizeof(negative));
-        v[k] = _mm512_mask_sub_epi8(v[k], negative, _mm512_setzero_si512(), v[k]);
+        v[k] = _mm512_mask_sub_epi8(v[k], avx2_qword(signs + 8 * k), _mm512_setzero_si512(), v[k]);
     }
 }
 
@@ -175,9 +165,8 @@ static inline __m512i four_times(const uint8_t *p)
 {
     const __m256i at = _mm256_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4,
                                         5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7);
-    long long v;
-    memcpy(&v, p, sizeof(v));
-    return _mm512_cvtepu8_epi16(_mm256_shuffle_epi8(_mm256_set1_epi64x(v), at));
+    __m256i v = _mm256_set1_epi64x((long long)avx2_qword(p));
+    return _mm512_cvtepu8_epi16(_mm256_shuffle_epi8(v, at));
 }
 
 /* The heads of 32 values of IQ1_S, for four words each. */
@@ -279,7 +268,7 @@ expand_codes(enum quant_type type, const uint8_t *src, __m512i codes, __m512i *w
 {
     struct lattice_scales s;
     __m512i v[4];
-    u->d[0] = half_at(src) * 0.125f;
+    u->d[0] = avx2_half(src) * 0.125f;
     if (type == QUANT_IQ1_S) { /* 8 * v + 1, 8 * v - 1 */
         const struct block_iq1_s *b = (const struct block_iq1_s *)(const void *)src;
         __m128i heads = _mm_loadu_si128((const __m128i *)(const void *)b->qh);
@@ -315,9 +304,7 @@ numbers_of_fours(enum quant_type type, const uint8_t *src, int v, struct row_num
     n->part[v] = _mm512_maskz_mov_epi8(_mm512_movepi8_mask(n->low[v]), one);
     if (type == QUANT_IQ3_S) {
         const struct block_iq3_s *b = (const struct block_iq3_s *)(const void *)src;
-        uint64_t high;
-        memcpy(&high, b->qh, sizeof(high));
-        __m512i upper = every_fourth(_mm512_maskz_set1_epi8(high, 2));
+        __m512i upper = every_fourth(_mm512_maskz_set1_epi8(avx2_qword(b->qh), 2));
         n->part[v] = _mm512_or_si512(n->part[v], upper);
     }
 }
@@ -349,7 +336,7 @@ static inline void expand_iq3_xxs(const uint8_t *src, const __m512i *planes, __m
     values_of_fours(planes, v);
     put_signs(v, signs);
     scaled_words(v, &s, 32, w);
-    u->d[0] = half_at(src) * 0.25f;
+    u->d[0] = avx2_half(src) * 0.25f;
 }
 
 static inline void expand_iq3_s(const uint8_t *src, const __m512i *planes, __m512i *w,
@@ -358,15 +345,13 @@ static inline void expand_iq3_s(const uint8_t *src, const __m512i *planes, __m51
     const struct block_iq3_s *b = (const struct block_iq3_s *)(const void *)src;
     const __m256i nibble = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
     struct lattice_scales s;
-    int sc;
     __m512i v[4];
-    memcpy(&sc, b->sc, sizeof(sc));
-    put_scales_32(&s, _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(sc), nibble),
-                                       _mm256_set1_epi32(15)));
+    __m256i sc = _mm256_srlv_epi32(_mm256_set1_epi32((int)avx2_dword(b->sc)), nibble);
+    put_scales_32(&s, _mm256_and_si256(sc, _mm256_set1_epi32(15)));
     values_of_fours(planes, v);
     put_signs(v, b->signs);
     scaled_words(v, &s, 32, w);
-    u->d[0] = half_at(src);
+    u->d[0] = avx2_half(src);
 }
 
 /* ---- blocks ---- */
@@ -384,7 +369,8 @@ struct looked_up {
     __m512i codes[LATTICE_SHARE], planes[LOOKED_UP][LOOKED_UP];
 };
 
-/* The n blocks that lie `stride` bytes apart, n <= share, a constant: lattice_share at most. */
+/* The first blocks that lie `stride` bytes apart: `share` of them, a constant up to lattice_share,
+ * or n, if there are no more. */
 static inline __attribute__((always_inline)) void
 lattice_look_up(enum quant_type type, const uint8_t *src, uint64_t stride, int n, int share,
                 struct looked_up *to)

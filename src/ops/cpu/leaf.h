@@ -65,7 +65,7 @@ struct act {
     int16_t *sum16;            /* [n / 16] sums of q */
     float *d;                  /* [n / block] */
     int8_t *planes;            /* [2 * n] of blocks of 256: the same as bytes, where a table has use
-                                * for them (bytes_avx512.h) */
+                                * for them (bytes_avx512.h, bytes_avx2.h) */
 };
 
 /* TILE_ROWS weight rows, unpacked and interleaved in pairs of values: w[pair][row][2]. Minima are
