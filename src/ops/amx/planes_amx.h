@@ -111,19 +111,15 @@ planes_words(enum quant_type type, const uint8_t *src, int i, struct chunk *c)
     planes_of_words(type, w, &u, i, c);
 }
 
-/* Of n rows from row i on, up to two: they share lookups. */
+/* Row i of a lattice; l: what was looked up for it and its neighbours. */
 static inline __attribute__((always_inline)) void
-planes_lattice(enum quant_type type, const uint8_t *src, uint64_t row_bytes, int n, int i,
+planes_lattice(enum quant_type type, const uint8_t *src, const struct looked_up *l, int i,
                struct chunk *c)
 {
-    struct looked_up l;
-    lattice_look_up(type, src, row_bytes, n, 2, &l);
-    for (int k = 0; k < n; k++) {
-        struct unit u;
-        __m512i w[8];
-        expand_looked_up(type, src + (uint64_t)k * row_bytes, &l, k, w, &u);
-        planes_of_words(type, w, &u, i + k, c);
-    }
+    struct unit u;
+    __m512i w[8];
+    expand_looked_up(type, src, l, i % lattice_share(type), w, &u);
+    planes_of_words(type, w, &u, i, c);
 }
 
 /* Of the 64 values of tile k: in each 16 bytes, where values of two groups of 16 meet, the words 0,

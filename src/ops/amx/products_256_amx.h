@@ -120,6 +120,7 @@ struct run_256 {
     } sums[2];
     struct heads heads[4];         /* of the chunks in turn */
     struct scales_q4_k scales;     /* of the chunk that is unpacked */
+    struct looked_up looked_up;    /* of some rows of it */
     int tiles;
     const struct products_256 *p;
 };
@@ -352,27 +353,22 @@ unpack_row(struct run_256 *r, enum quant_type type, const uint8_t *row, bool two
     else if (type == QUANT_Q4_K)
         planes_q4_k(row, &r->scales, i, c);
     else if (is_lattice(type))
-        planes_lattice(type, row, r->p->w->row_bytes, two ? 2 : 1, i, c);
+        planes_lattice(type, row, &r->looked_up, i, c);
     else
         planes_words(type, row, i, c);
 }
 
-/* Whether two rows share lookups. */
-static inline __attribute__((always_inline)) bool rows_share(enum quant_type type)
-{
-    return type == QUANT_IQ2_XXS || is_lattice(type);
-}
-
 /* Rows that are unpacked at a time, and the products of tiles after which they are, for each panel:
- * in a step of 16 products (Q2_K: 8) all 16 rows of the next chunk. */
+ * in a step of 16 products (Q2_K: 8) all 16 rows of the next chunk. IQ2_XXS shares lookups between
+ * two rows. */
 static inline __attribute__((always_inline)) int unit_rows(enum quant_type type)
 {
-    return rows_share(type) || type == QUANT_Q2_K ? 2 : 1;
+    return type == QUANT_IQ2_XXS || type == QUANT_Q2_K ? 2 : 1;
 }
 
 static inline __attribute__((always_inline)) int unit_products(enum quant_type type)
 {
-    return rows_share(type) ? 2 : 1;
+    return type == QUANT_IQ2_XXS ? 2 : 1;
 }
 
 /* What of a chunk is not unpacked yet: the rows [i, end). */
@@ -411,7 +407,9 @@ unpack_next(struct run_256 *r, enum quant_type type, struct unpacking *u)
     int n = u->end - u->i < unit_rows(type) ? u->end - u->i : unit_rows(type);
     for (int k = 0; k < n; k++)
         ask_row(type, u->row + (uint64_t)k * row_bytes, row_bytes, u->i + k, u->ask);
-    for (int k = 0; k < n; k += rows_share(type) ? 2 : 1)
+    if (is_lattice(type) && n > 0 && u->i % lattice_share(type) == 0)
+        lattice_look_up(type, u->row, row_bytes, u->end - u->i, lattice_share(type), &r->looked_up);
+    for (int k = 0; k < n; k += type == QUANT_IQ2_XXS ? 2 : 1)
         unpack_row(r, type, u->row + (uint64_t)k * row_bytes, k + 1 < n, u->i + k, u->to);
     u->i += unit_rows(type);
     u->row += (uint64_t)unit_rows(type) * row_bytes;
