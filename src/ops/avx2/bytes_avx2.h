@@ -21,6 +21,7 @@ static inline struct row_bytes *row_bytes_at(const struct act *x, int64_t block)
     return (struct row_bytes *)(void *)(x->planes + 512 * block);
 }
 
+/* Rounded again: the bytes of a row are not what it keeps as words, which have been multiplied. */
 static inline void put_row_bytes(const float *x, struct row_bytes *to)
 {
     _Alignas(32) int16_t q[256];
@@ -48,25 +49,6 @@ static inline __m256i values_iq2_xxs(const uint8_t *q)
     uint32_t rows = avx2_dword(q); /* one load for four */
     return _mm256_set_epi64x((int64_t)grid[rows >> 24], (int64_t)grid[rows >> 16 & 255],
                              (int64_t)grid[rows >> 8 & 255], (int64_t)grid[rows & 255]);
-}
-
-/* -1 where signs has a bit, else 1. */
-static inline __m256i factors_of(uint32_t signs)
-{
-    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2,
-                                            2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
-    const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201);
-    __m256i s = _mm256_shuffle_epi8(_mm256_set1_epi32((int)signs), spread);
-    s = _mm256_cmpeq_epi8(_mm256_and_si256(s, bit), bit);
-    return _mm256_or_si256(s, _mm256_set1_epi8(1));
-}
-
-/* The second halves of eight groups of eight bytes. */
-static inline __m256i second_dwords(const uint8_t *p)
-{
-    __m256 a = _mm256_loadu_ps((const float *)(const void *)p);
-    __m256 b = _mm256_loadu_ps((const float *)(const void *)(p + 32));
-    return _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)), 0xd8);
 }
 
 /* sum + products of 32 values with those of a batch row */
@@ -108,16 +90,15 @@ static inline float row_iq2_xxs(const uint8_t *row, int64_t n, const struct act 
     for (int64_t b = 0; b < n / 256; b += 8) {
         int blocks = n / 256 - b < 8 ? (int)(n / 256 - b) : 8;
         __m256i v[8];
-        float d[8] = {0}, dx[8] = {0};
+        float d[8] = {0};
         for (int k = 0; k < 8; k++)
             v[k] = _mm256_setzero_si256();
         for (int k = 0; k < blocks; k++) {
             const uint8_t *src = row + (uint64_t)(b + k) * sizeof(struct block_iq2_xxs);
             v[k] = dot_iq2_xxs(src, row_bytes_at(x, b + k));
             d[k] = avx2_half(src) * 0.125f;
-            dx[k] = x->d[b + k];
         }
-        sum = add_eight(sum, v, d, _mm256_loadu_ps(dx));
+        sum = add_eight(sum, v, d, first_floats(x->d + b, blocks));
     }
     return tree8(sum);
 }
@@ -172,12 +153,10 @@ static inline void rows_iq2_xxs(const uint8_t *row, int64_t n, const struct act 
         }
         for (int i = 0; i < n_x; i++) {
             __m256i v[8];
-            float dx[8] = {0};
             for (int k = 0; k < 8; k++)
                 v[k] = k < blocks ? dot_lattice_bytes(&w[k], row_bytes_at(&x[i], b + k))
                                   : _mm256_setzero_si256();
-            memcpy(dx, x[i].d + b, (size_t)blocks * sizeof(float));
-            sum[i] = add_eight(sum[i], v, d, _mm256_loadu_ps(dx));
+            sum[i] = add_eight(sum[i], v, d, first_floats(x[i].d + b, blocks));
         }
     }
     for (int i = 0; i < n_x; i++)

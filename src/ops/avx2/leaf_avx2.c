@@ -40,16 +40,6 @@ static inline __m256i dot_256(const int16_t *w, const int16_t *x)
     return _mm256_add_epi32(s0, s1);
 }
 
-/* The first n <= 8 floats, then zeros. */
-static inline __m256 floats(const float *p, int n)
-{
-    if (n == 8)
-        return _mm256_loadu_ps(p);
-    float part[8] = {0};
-    memcpy(part, p, (size_t)n * sizeof(float));
-    return _mm256_loadu_ps(part);
-}
-
 static inline __attribute__((always_inline)) float row_32(enum quant_type type, const uint8_t *row,
                                                           int64_t n, const struct act *x)
 {
@@ -71,7 +61,7 @@ static inline __attribute__((always_inline)) float row_32(enum quant_type type, 
                 continue;
             v[k] = dot_32(u.w + 32 * k, x->q + (b + k) * 32);
         }
-        sum = add_eight(sum, v, u.d, floats(x->d + b, blocks));
+        sum = add_eight(sum, v, u.d, first_floats(x->d + b, blocks));
     }
     return tree8(sum);
 }
@@ -98,7 +88,7 @@ static inline __attribute__((always_inline)) float row_256(enum quant_type type,
                 dmin[k] = u.dmin;
             }
         }
-        __m256 dx = floats(x->d + b, blocks);
+        __m256 dx = first_floats(x->d + b, blocks);
         sum = add_eight(sum, v, d, dx);
         if (has_min)
             sum = add_eight(sum, m, dmin, dx);
@@ -159,7 +149,7 @@ many_256(const struct units8 *u, const struct act *x, int64_t b, int n_x, __m256
         }
     }
     for (int i = 0; i < n_x; i++) {
-        __m256 dx = floats(x[i].d + b, u->n);
+        __m256 dx = first_floats(x[i].d + b, u->n);
         sum[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum8(v[i])),
                                  _mm256_mul_ps(_mm256_loadu_ps(u->d), dx), sum[i]);
         if (u->has_min)

@@ -3,6 +3,7 @@
 #define SLUICE_OPS_AVX2_SUMS_AVX2_H
 
 #include <immintrin.h>
+#include <string.h>
 
 /* Eight registers of eight sums to one register of the eight totals. */
 static inline __m256i sum8(const __m256i *v)
@@ -12,6 +13,16 @@ static inline __m256i sum8(const __m256i *v)
     __m256i e = _mm256_hadd_epi32(a, b), f = _mm256_hadd_epi32(c, d);
     return _mm256_add_epi32(_mm256_permute2x128_si256(e, f, 0x20),
                             _mm256_permute2x128_si256(e, f, 0x31));
+}
+
+/* The first n <= 8 floats, then zeros. */
+static inline __m256 first_floats(const float *p, int n)
+{
+    if (n == 8)
+        return _mm256_loadu_ps(p);
+    float part[8] = {0};
+    memcpy(part, p, (size_t)n * sizeof(float));
+    return _mm256_loadu_ps(part);
 }
 
 /* The sum of 8 partial sums in their order (ops/cpu/leaf.h). */

@@ -312,21 +312,35 @@ static inline void avx2_signs_scales(__m256i rest, uint32_t *signs, uint32_t *sc
     _mm256_storeu_si256((__m256i *)scales, _mm256_or_si256(s, _mm256_slli_epi32(s, 16)));
 }
 
-/* Four grid rows of 8 bytes, negative where a sign bit is set, times a scale for each half. */
-static inline void avx2_lattice(const uint64_t *g, uint32_t signs, const __m256i *scale,
-                                int16_t *w)
+/* -1 where signs has a bit, else 1. */
+static inline __m256i factors_of(uint32_t signs)
 {
     const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2,
                                             2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
     const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201);
-    __m256i v = _mm256_set_epi64x((int64_t)g[3], (int64_t)g[2], (int64_t)g[1], (int64_t)g[0]);
     __m256i s = _mm256_shuffle_epi8(_mm256_set1_epi32((int)signs), spread);
-    __m256i negative = _mm256_cmpeq_epi8(_mm256_and_si256(s, bit), bit);
-    v = _mm256_sign_epi8(v, _mm256_or_si256(negative, _mm256_set1_epi8(1)));
+    s = _mm256_cmpeq_epi8(_mm256_and_si256(s, bit), bit);
+    return _mm256_or_si256(s, _mm256_set1_epi8(1));
+}
+
+/* Four grid rows of 8 bytes, negative where a sign bit is set, times a scale for each half. */
+static inline void avx2_lattice(const uint64_t *g, uint32_t signs, const __m256i *scale,
+                                int16_t *w)
+{
+    __m256i v = _mm256_set_epi64x((int64_t)g[3], (int64_t)g[2], (int64_t)g[1], (int64_t)g[0]);
+    v = _mm256_sign_epi8(v, factors_of(signs));
     __m256i lo = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(v));
     __m256i hi = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(v, 1));
     put16(w, _mm256_mullo_epi16(lo, scale[0]));
     put16(w + 16, _mm256_mullo_epi16(hi, scale[1]));
+}
+
+/* The second halves of eight groups of eight bytes. */
+static inline __m256i second_dwords(const uint8_t *p)
+{
+    __m256 a = _mm256_loadu_ps((const float *)(const void *)p);
+    __m256 b = _mm256_loadu_ps((const float *)(const void *)(p + 32));
+    return _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)), 0xd8);
 }
 
 static inline void avx2_iq2_xxs(const uint8_t *src, struct unit *u)
@@ -334,10 +348,7 @@ static inline void avx2_iq2_xxs(const uint8_t *src, struct unit *u)
     const uint64_t *grid = quant_grid_iq2_xxs;
     uint32_t signs[8], scales[8];
     u->d[0] = avx2_half(src) * 0.125f;
-    __m256 a = _mm256_loadu_ps((const float *)(const void *)(src + 2));
-    __m256 b = _mm256_loadu_ps((const float *)(const void *)(src + 34));
-    avx2_signs_scales(_mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)),
-                                               0xd8), signs, scales);
+    avx2_signs_scales(second_dwords(src + 2), signs, scales);
 #pragma GCC unroll 8
     for (int k = 0; k < 8; k++) {
         const uint8_t *q = src + 2 + 8 * k;

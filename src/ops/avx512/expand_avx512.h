@@ -85,7 +85,8 @@ static inline void expand_q6_k(const uint8_t *src, __m512i *w, struct unit *u)
     }
 }
 
-/* The scales of 16 values, six bits each: four in nibbles, two in the last four bytes. */
+/* The scales of 16 values, six bits each: four in nibbles, two in the last four bytes. Loaded from
+ * two bytes before them on: after the block there may be nothing. */
 static inline __m512i q3_k_scales(const struct block_q3_k *b)
 {
     const __m128i low_at = _mm_setr_epi8(2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5, 6, 7, 8, 9);
