@@ -28,7 +28,7 @@ static const struct command commands[] = {
     {"bench", "how fast this machine runs a model", NULL,
      "At each frontier: the rest of the context is read, some tokens are decoded, and\n"
      "speed is set against the machine's own read bandwidth, measured first. The hash\n"
-     "of the last logits is the same on every run and machine.\n"
+     "of the last logits is the same on every run, and on every machine but for AMX.\n"
      "With --ops, each op of a step is timed alone.",
      0, CMD_BENCH, cmd_bench},
     {"kv list", "conversations kept on disk", "DIR",
