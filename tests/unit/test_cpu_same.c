@@ -750,15 +750,15 @@ static float *product(const struct backend *b, const struct weight *w, const flo
 
 static void batches_and_threads(const char *isa)
 {
-    struct backend b[3];
-    static const int threads[] = {1, 2, 5};
-    for (int k = 0; k < 3; k++)
+    struct backend b[4];
+    static const int threads[] = {1, 2, 3, 5};
+    for (int k = 0; k < 4; k++)
         backend_open(&b[k], "cpu", isa, threads[k]);
     for (int t = 0; t < CASE_TYPES; t++) {
         int64_t n_in = act_block(case_types[t]) == 256 ? 768 : 352;
         struct weight w = case_weight(case_types[t], n_in, 77, 1);
         float *x = case_floats(9 * n_in, 1.0f), *whole = product(&b[0], &w, x, 9);
-        for (int k = 0; k < 3; k++) {
+        for (int k = 0; k < 4; k++) {
             for (int n = 1; n <= 9; n++) {
                 float *y = product(&b[k], &w, x + (9 - n) * n_in, n);
                 same_bits(y, whole + (9 - n) * 77, (size_t)n * 77 * 4, isa, "a batch of",
@@ -770,7 +770,7 @@ static void batches_and_threads(const char *isa)
         free(whole);
         case_free(&w);
     }
-    for (int k = 0; k < 3; k++)
+    for (int k = 0; k < 4; k++)
         backend_close(&b[k]);
 }
 

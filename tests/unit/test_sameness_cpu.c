@@ -111,9 +111,9 @@ static void feed_same(const struct text *t, int threads, int32_t chunk)
 
 static void chunks_and_threads_change_nothing(void **state)
 {
-    static const int chunk[] = {1, 7, 64, N}, threads[] = {1, 2, 5};
+    static const int chunk[] = {1, 7, 64, N}, threads[] = {1, 2, 3, 5};
     for (size_t k = 0; k < TEXTS_FED; k++)
-        for (int t = 0; t < 3; t++)
+        for (int t = 0; t < 4; t++)
             for (int c = 0; c < 4; c++)
                 feed_same(&texts[k], threads[t], chunk[c]);
 }
@@ -155,18 +155,20 @@ static void instruction_sets_change_nothing(void **state)
     }
 }
 
-/* Two sequences of the same text at different places share every batch, in uneven pieces. */
-static void interleave(const struct text *t)
+/* n_seq sequences of the same text at different places share every batch, in uneven pieces. */
+static void interleave(const struct text *t, int n_seq)
 {
     struct sluice_error err;
     struct cpu_model c;
     cpu_model_open(&c, t, NULL, 2);
-    struct kv_state *kv[2] = {model_kv(&c.m), model_kv(&c.m)};
-    float *logits = malloc(64 * t->vocab * sizeof(float));
+    struct kv_state *kv[4];
+    float *logits = malloc(128 * t->vocab * sizeof(float));
+    for (int i = 0; i < n_seq; i++)
+        kv[i] = model_kv(&c.m);
     for (int step = 0;; step++) {
-        struct batch_span span[2];
-        int32_t token[64], n = 0, n_spans = 0, first[2];
-        for (int i = 0; i < 2; i++) {
+        struct batch_span span[4];
+        int32_t token[128], n = 0, n_spans = 0, first[4];
+        for (int i = 0; i < n_seq; i++) {
             int32_t at = (int32_t)kv[i]->n_tokens, left = length(t) - at;
             int32_t want = 1 + (step * (i + 1) + 3 * i) % 29, rows = left < want ? left : want;
             if (rows == 0)
@@ -186,8 +188,8 @@ static void interleave(const struct text *t)
         for (int32_t i = 0, row = 0; i < n_spans; row += span[i++].n)
             assert_same(t, logits + (size_t)row * t->vocab, first[i], span[i].n);
     }
-    kv_state_free(kv[0]);
-    kv_state_free(kv[1]);
+    for (int i = 0; i < n_seq; i++)
+        kv_state_free(kv[i]);
     free(logits);
     cpu_model_close(&c);
 }
@@ -195,7 +197,8 @@ static void interleave(const struct text *t)
 static void company_in_the_batch_changes_nothing(void **state)
 {
     for (size_t k = 0; k < TEXTS_FED; k++)
-        interleave(&texts[k]);
+        for (int n_seq = 2; n_seq <= 4; n_seq += 2)
+            interleave(&texts[k], n_seq);
 }
 
 static int by_value(const void *a, const void *b)
