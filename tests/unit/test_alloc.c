@@ -44,6 +44,7 @@ static void check_backend(const char *backend, enum sluice_kv kv)
         .context = 600, .kv_bytes = 64 << 20};
     if (sluice_open(&o, &e, &err) != SLUICE_OK)
         fail_msg("%s", err.message);
+    sluice_load_wait(e); /* the thread that reads the weights may begin late, and opens files */
     struct sluice_session *s;
     assert_int_equal(sluice_session_open(e, 0, &s, NULL), SLUICE_OK);
     float *logits = malloc((size_t)sluice_info(e)->n_vocab * sizeof *logits);
